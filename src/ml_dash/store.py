@@ -1,0 +1,118 @@
+"""What every store promises. Read this file first: the rest of the package is built on it.
+
+A *store* keeps the tracks of one experiment. The journal in front of it turns appends into
+numbered batches; a store applies each batch once. Local files, memory, HTTP and MongoDB keep
+the same contract, and one test class (`tests/test_store_contract.py`) holds them to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+Entry = dict[str, Any]
+"""One entry as it is read: `{"timestamp": float, field: value, ...}`."""
+
+Document = dict[str, Any]
+"""A small JSON object, replaced as a whole (params, the run's state)."""
+
+MERGED = "tracks"
+"""The kind whose entries merge by timestamp. Entries of every other kind (`metrics`, `logs`)
+are a sequence: each is kept, in the order of commit, and its position is its index."""
+
+KINDS = ("tracks", "metrics", "logs")
+
+
+class Track(NamedTuple):
+    """The name of one series: its kind (`tracks`, `metrics`, `logs`) and its topic."""
+
+    kind: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries moved together: a range of one writer's journal.
+
+    `number` rises by one with each batch of a writer; the same (writer, number) always means the
+    same entries. `bodies` are journal bodies (`entry.py`), whose first element is a key of `tracks`.
+    """
+
+    writer: str
+    number: int
+    tracks: Mapping[int, Track]
+    bodies: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a series to read; the default is all of it.
+
+    Args:
+        start, end: inclusive bounds in seconds; None leaves that side open. `start > end` selects nothing.
+        columns: fields, or dotted parts of them, to keep; an entry with none of them is left out.
+        first, limit: for sequences (`metrics`, `logs`): index of the first entry, and how many.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    columns: tuple[str, ...] | None = None
+    first: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackInfo:
+    """What is known of one track: `tracks.list()` gives these.
+
+    `columns` maps each field to its type name ("float", "int", "bool", "str", "null", "list[float; 7]",
+    "list[...]", "dict"; several joined by " | "). `size_bytes` is what the entries occupy in the store.
+    """
+
+    topic: str
+    count: int
+    first_timestamp: float | None
+    last_timestamp: float | None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    size_bytes: int = 0
+
+
+class Store(Protocol):
+    """Keeps the series and documents of one experiment.
+
+    Guarantees of every store:
+        * `append` is atomic, durable on return, and idempotent by `(batch.writer, batch.number)`.
+        * Entries of a `tracks` series with one timestamp are one entry; for each field the later append
+          wins; later means batch order as committed, and order within the batch.
+        * `read` of a `tracks` series ascends by timestamp, strictly; of other kinds it follows the index.
+        * Safe to use from several threads.
+    """
+
+    def append(self, batch: Batch) -> None:
+        """Apply a batch once. Raises StoreUnavailable where a retry may help, OSError on a full disk."""
+        ...
+
+    def applied(self, writer: str) -> int:
+        """The highest batch number of this writer that has been applied; 0 if none was."""
+        ...
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        """Blocks of entries in order; nothing for an unknown series. Sequences carry their `index`."""
+        ...
+
+    def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+        """Every series of a kind, sorted by topic."""
+        ...
+
+    def read_document(self, name: str) -> Document | None:
+        """A small document (`experiment`, `params`), or None."""
+        ...
+
+    def write_document(self, name: str, document: Document) -> None:
+        """Replace a small document as a whole, durable on return."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held open; further use raises NotOpen."""
+        ...
