@@ -25,7 +25,7 @@ _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_UNSAFE = re.compile(r'[<>:"\\|?*~\s]|[^\x20-\x7e\u00a1-\U0010ffff]')
+_UNSAFE = re.compile(r'[<>:"\\|?*~]|^\s|\s$|[^\x20-\x7e\u00a1-\U0010ffff]')
 
 
 def check_topic(topic: object) -> str:
@@ -75,7 +75,7 @@ def _problem(text: str, max_bytes: int) -> str:
 
 def _segment_problem(segment: str) -> str:
     if _UNSAFE.search(segment):
-        return f"has the part {segment!r}: no spaces, backslashes or any of <>:\"|?*~"
+        return f"has the part {segment!r}: no outer spaces, backslashes or any of <>:\"|?*~"
     if segment[0] in ".-" or segment[-1] == ".":
         return f"has the part {segment!r}: no leading '.' or '-', no trailing '.'"
     if segment.casefold() in RESERVED_SEGMENTS:

@@ -97,12 +97,20 @@ class Store(Protocol):
         """The highest batch number of this writer that has been applied; 0 if none was."""
         ...
 
+    def forget(self, writer: str) -> None:
+        """The writer is finished and will never send a batch again; its number need not be kept."""
+        ...
+
     def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
         """Blocks of entries in order; nothing for an unknown series. Sequences carry their `index`."""
         ...
 
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic."""
+        ...
+
+    def remove(self, track: Track) -> None:
+        """Delete a series with all its entries; an unknown one is no error."""
         ...
 
     def read_document(self, name: str) -> Document | None:

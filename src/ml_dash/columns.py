@@ -1,0 +1,144 @@
+"""Whole arrays as one journal body: what `extend` writes, and its entries again.
+
+    body   [id, n, times, {field: [format, shape, bytes] or [values]}]
+
+`times` is n little-endian float64. A numeric array travels as its bytes with the `struct` format of one element and the
+shape of one entry's value; anything else as the list of its n values. Reading back needs no NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .entry import MAX_EXACT_INT, NS_HINT, check_timestamp, encode_body, refusal
+from .errors import InvalidEntry
+
+MAX_BODY_BYTES = 1 << 31
+"""One call of `extend` is one journal record, which is what makes it atomic; its length is 32 bits."""
+
+SLICE = 4096
+"""Entries that are expanded at a time, so that memory stays bounded whatever the array's length."""
+
+_NUMERIC = {"b": "?", "i": "bhiq", "u": "BHIQ", "f": "fd"}
+_ITEMSIZE = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8, "f": 4, "d": 8}
+_FORMATS = {(kind, _ITEMSIZE[code]): code for kind, codes in _NUMERIC.items() for code in codes}
+
+
+def encode_columns(topic: str, track_id: int, times: Any, fields: Mapping[str, Any]) -> tuple[int, bytes]:
+    """The number of entries and the body; raises InvalidEntry naming the field whose length or value does not fit."""
+    stamps = _times(topic, times)
+    n = len(stamps) // 8
+    columns = {name: _column(topic, name, values, n) for name, values in fields.items()}
+    try:
+        body = encode_body((track_id, n, stamps, columns))
+    except Exception as error:
+        raise refusal(topic, fields, error) from error
+    if len(body) >= MAX_BODY_BYTES:
+        raise InvalidEntry(f"extend on topic {topic!r}: {len(body)} bytes in one call, the limit is 2 GiB; split it")
+    return n, body
+
+
+def _times(topic: str, times: Any) -> bytes:
+    array = _as_array(times)
+    if array is None:
+        return _times_from_list(topic, times)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise InvalidEntry(f"_ts on topic {topic!r} must be a 1-d array of numbers, got {array.dtype} {array.shape}")
+    import numpy as np
+
+    if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) >= MAX_EXACT_INT:
+        raise InvalidEntry(f"_ts on topic {topic!r} has integers that seconds as float64 cannot hold; {NS_HINT}")
+    seconds = array.astype("<f8") + 0.0
+    bad = np.flatnonzero(~np.isfinite(seconds))
+    if bad.size:
+        raise InvalidEntry(f"_ts[{bad[0]}] on topic {topic!r} must be finite, got {seconds[bad[0]]}")
+    return seconds.tobytes()  # type: ignore[no-any-return]
+
+
+def _times_from_list(topic: str, times: Any) -> bytes:
+    if isinstance(times, (str, bytes, Mapping)) or not hasattr(times, "__iter__"):
+        raise InvalidEntry(f"extend on topic {topic!r} needs _ts as an array of seconds, got {type(times).__name__}")
+    import struct
+
+    seconds = [check_timestamp(one, topic) for one in times]
+    return struct.pack(f"<{len(seconds)}d", *seconds)
+
+
+def _as_array(values: Any) -> Any:
+    """The NumPy array behind an array-like (tensors included), or None where the value is none."""
+    if not hasattr(values, "__array__") or not hasattr(values, "shape"):
+        return None
+    import numpy as np
+
+    return np.asarray(values)
+
+
+def _column(topic: str, name: str, values: Any, n: int) -> list[Any]:
+    array = _as_array(values)
+    where = f"field {name!r} on topic {topic!r}"
+    if array is not None and array.ndim == 0:
+        raise InvalidEntry(f"{where}: extend needs one value for each of the {n} timestamps, got a single one")
+    if array is None and (isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__")):
+        raise InvalidEntry(f"{where}: extend needs an array or list of {n} values, got {type(values).__name__}")
+    length = len(values) if array is None else array.shape[0]
+    if length != n:
+        raise InvalidEntry(f"{where} has {length} values for {n} timestamps; the first axis of an array is time")
+    if array is None:
+        return [list(values)]
+    return _packed(array)
+
+
+def _packed(array: Any) -> list[Any]:
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype("<f8")
+    code = _FORMATS.get((array.dtype.kind, array.dtype.itemsize))
+    if code is None or 0 in array.shape:
+        return [array.astype(str).tolist() if array.dtype.kind in "Mm" else array.tolist()]
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return [code, list(array.shape[1:]), little.tobytes()]
+
+
+def is_columns(body: list[Any]) -> bool:
+    """Whether a decoded body holds whole columns rather than one entry."""
+    return len(body) == 4
+
+
+def expand(
+    body: list[Any], start: float | None = None, end: float | None = None
+) -> Iterator[list[tuple[float, dict[str, Any]]]]:
+    """The entries of a decoded column body within [start, end], in the given order, at most SLICE at a time."""
+    _, n, stamps, columns = body
+    names = list(columns)
+    for first in range(0, n, SLICE):
+        last = min(first + SLICE, n)
+        times = _unpack("d", [], stamps, first, last)
+        values = [_values(columns[name], first, last) for name in names]
+        rows = zip(times, *values, strict=True)
+        yield [
+            (row[0], dict(zip(names, row[1:], strict=True)))
+            for row in rows
+            if (start is None or row[0] >= start) and (end is None or row[0] <= end)
+        ]
+
+
+def _values(column: list[Any], first: int, last: int) -> list[Any]:
+    if len(column) == 1:
+        return column[0][first:last]  # type: ignore[no-any-return]
+    code, shape, raw = column
+    return _unpack(code, shape, raw, first, last)
+
+
+def _unpack(code: str, shape: list[int], raw: bytes, first: int, last: int) -> list[Any]:
+    """Rows first..last of packed little-endian values as (nested) lists."""
+    size = _ITEMSIZE[code] * math.prod(shape)
+    part = memoryview(raw)[first * size : last * size]
+    if sys.byteorder == "big" and _ITEMSIZE[code] > 1:
+        import array
+
+        swapped = array.array(code, bytes(part))
+        swapped.byteswap()
+        part = memoryview(swapped).cast("B")
+    return part.cast(code, [last - first, *shape]).tolist() if last > first else []  # type: ignore[call-overload, no-any-return]

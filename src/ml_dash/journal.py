@@ -1,0 +1,398 @@
+"""The journal: where `append` puts an entry before anything else happens to it.
+
+One process writes one stream for one experiment: a folder with an exclusive lock, a table of its tracks, and
+segments of some MiB. A record is a length, a CRC and a body (`entry.py`); a body that is in the page cache survives
+SIGKILL, because the pages belong to the kernel. There is no buffer in Python, no merging and no I/O call in `append`.
+
+    .journal/<writer>/lock          held for the life of the process
+                      tracks        one JSON line a track: {"id": 1, "kind": "tracks", "topic": "robot/state"}
+                      0000000001.seg
+                      boundary      the range of the batch sent last (`drain.py`)
+
+`docs/format.md` has the bytes. `journal_reader.py` reads what this file writes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mmap
+import os
+import secrets
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .entry import MAX_ENTRY_BYTES
+from .errors import InvalidEntry, NotOpen
+from .files import FILES, Files
+from .store import Track
+
+SEGMENT_BYTES = 8 << 20
+MAGIC = b"MLDJ"
+VERSION = 1
+SEGMENT_HEADER = struct.Struct("<4sHH16sQI")
+"""magic, version, unused, writer (16 bytes), segment number, CRC32 of what precedes."""
+FIRST_RECORD = 64
+RECORD = struct.Struct("<II")
+"""Length of the body, CRC32 of the body; the body follows."""
+RECORD_BYTES = RECORD.size
+
+put_record_header = RECORD.pack_into
+crc32 = zlib.crc32
+
+
+class Mark(NamedTuple):
+    """A place in one writer's stream: the segment's number and the offset in it."""
+
+    segment: int
+    offset: int
+
+
+class Journal:
+    """One process's stream of one experiment.
+
+    `memory`, `position` and `limit` are for `TrackBuilder.append`, which stores the common record by itself while it
+    fits below `limit`; every other case (a full segment, a large entry, a file system without solid allocation,
+    `durability="strict"`, after a fork, after close) goes through `write_slowly`.
+
+    Args:
+        folder: the experiment's `.journal` folder; created with the first journal.
+        durability: "normal" syncs in the background (`sync`), "strict" inside append, "off" never.
+        wake: called when a segment fills, so that the next one can be made ready in the background.
+    """
+
+    __slots__ = (
+        "_closed", "_durability", "_fd", "_files", "_folder", "_forked", "_lock_fd", "_mapped", "_next", "_numbers", "_ready",
+        "_retired", "_segment_bytes", "_synced", "_table_fd", "_tracks", "_wake", "limit", "lock", "memory", "number",
+        "path", "position", "writer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        files: Files = FILES,
+        durability: str = "normal",
+        segment_bytes: int = SEGMENT_BYTES,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._folder, self._files, self._durability = folder, files, durability
+        self._segment_bytes, self._wake = segment_bytes, wake
+        self._tracks: dict[Track, int] = {}
+        self._next = itertools.count(1)
+        self.lock = threading.RLock()
+        self._open_stream()
+
+    # -------------------------------------------------------------- the stream's files
+
+    def _open_stream(self) -> None:
+        """A folder of our own, locked before it gets its name: nobody ever sees it unlocked."""
+        self._forked = False
+        self._files.make_folder(self._folder)
+        self.writer = f"{time.time_ns():016x}{secrets.token_hex(6)}"
+        self.path = self._folder / self.writer
+        hidden = self._folder / f".new-{self.writer}"
+        hidden.mkdir()
+        self._lock_fd = self._files.open(hidden / "lock", os.O_RDWR | os.O_CREAT)
+        self._files.lock(self._lock_fd, wait=True)
+        self._table_fd = self._files.open(hidden / "tracks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._files.replace(hidden, self.path)
+        self._mapped = self._durability != "strict" and self._files.can_map(self._folder)
+        self._numbers = itertools.count(1)
+        self._closed = False
+        self._retired: list[Any] = []
+        self._ready: tuple[int, int, Any] | None = None
+        self._fd, self.memory, self.number = -1, None, 0
+        self.position = self.limit = 0
+        self._synced = Mark(0, 0)
+        for track, track_id in self._tracks.items():
+            self._write_track(track, track_id)
+
+    def track_id(self, track: Track) -> int:
+        """The number that stands for the track in this stream's bodies."""
+        known = self._tracks.get(track)
+        if known is not None:
+            return known
+        with self.lock:
+            known = self._tracks.get(track)
+            if known is None:
+                self._check_open()
+                if self._forked:
+                    self._open_stream()
+                known = next(self._next)
+                self._write_track(track, known)
+                self._tracks[track] = known
+            return known
+
+    def _write_track(self, track: Track, track_id: int) -> None:
+        line = json.dumps({"id": track_id, "kind": track.kind, "topic": track.topic}) + "\n"
+        self._files.write(self._table_fd, line.encode())
+
+    def tracks(self) -> dict[int, Track]:
+        """The tracks of this stream by their number."""
+        with self.lock:
+            return {track_id: track for track, track_id in self._tracks.items()}
+
+    # -------------------------------------------------------------- writing
+
+    def write(self, body: bytes) -> None:
+        """Append one record; for everything but the inlined fast path of `TrackBuilder.append`."""
+        crc = crc32(body)
+        with self.lock:
+            start = self.position
+            end = start + RECORD_BYTES + len(body)
+            if end > self.limit:
+                self.write_slowly(body, crc)
+                return
+            # Claimed before anything is called: a signal handler that appends here writes behind this record.
+            self.position = end
+            put_record_header(self.memory, start, len(body), crc)
+            self.memory[start + RECORD_BYTES : end] = body
+
+    def write_slowly(self, body: bytes, crc: int) -> None:
+        """Append one record whatever it takes. The caller holds the lock.
+
+        Raises:
+            InvalidEntry: the entry is larger than 8 MiB encoded.
+            NotOpen: the journal is closed.
+            OSError: the disk is full; nothing of this record is stored, and everything before it stays.
+        """
+        self._check_open()
+        if len(body) > MAX_ENTRY_BYTES:
+            raise InvalidEntry(f"an entry of {len(body)} bytes encoded; the limit is {MAX_ENTRY_BYTES} (8 MiB)")
+        if self._forked:
+            self._open_stream()
+        while True:
+            start = self.position
+            end = start + RECORD_BYTES + len(body)
+            if self._fd >= 0 and end <= self._room(start):
+                break
+            self._rotate(FIRST_RECORD + RECORD_BYTES + len(body))
+        self.position = end
+        if self._mapped:
+            put_record_header(self.memory, start, len(body), crc)
+            self.memory[start + RECORD_BYTES : end] = body
+            return
+        try:
+            self._files.write_at(self._fd, RECORD.pack(len(body), crc) + body, start)
+            if self._durability == "strict":
+                self._files.sync(self._table_fd)
+                self._files.sync(self._fd)
+        except OSError:
+            self.position = start  # the next record takes this place; a gap would end the stream for its readers
+            raise
+
+    def _room(self, start: int) -> int:
+        """Up to where the current segment may be filled; a written segment grows, so one large entry always fits."""
+        if self._mapped:
+            return self.limit
+        return max(self._segment_bytes, MAX_ENTRY_BYTES * 2 if start == FIRST_RECORD else 0)
+
+    def write_apart(self, body: bytes) -> None:
+        """Append one large record as a segment of its own, written while others go on appending.
+
+        The file gets its name, and thereby its place in the stream, only when it is whole: all of it or nothing.
+        """
+        if self._forked:
+            with self.lock:
+                if self._forked:
+                    self._open_stream()
+        record = RECORD.pack(len(body), crc32(body))
+        hidden = self.path / f".apart-{secrets.token_hex(6)}"
+        fd = self._files.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            self._files.write_at(fd, record, FIRST_RECORD)
+            self._files.write_at(fd, body, FIRST_RECORD + RECORD_BYTES)
+            if self._durability != "off":
+                self._files.sync(fd)
+            with self.lock:
+                self._check_open()
+                number = next(self._numbers)
+                self._files.write_at(fd, self._segment_header(number), 0)
+                self._files.replace(hidden, self._segment_path(number))
+                # What comes after this record has to lie in a later segment.
+                self._retire(number, FIRST_RECORD + RECORD_BYTES + len(body))
+                self._drop_ready()
+        except BaseException:
+            self._files.remove(hidden)
+            raise
+        finally:
+            self._files.close(fd)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotOpen("the run is closed: log inside `with experiment.run:`")
+
+    # -------------------------------------------------------------- segments
+
+    def _segment_path(self, number: int) -> Path:
+        return self.path / f"{number:010d}.seg"
+
+    def _segment_header(self, number: int) -> bytes:
+        head = SEGMENT_HEADER.pack(MAGIC, VERSION, 0, bytes.fromhex(self.writer[:28]), number, 0)[:-4]
+        return head + struct.pack("<I", crc32(head))
+
+    def _rotate(self, needed: int) -> None:
+        """Go on in a fresh segment; prepared ahead where the background had the time."""
+        ready, self._ready = self._ready, None
+        if ready is not None and (ready[0] < self.number or needed > self._segment_bytes):
+            self._discard(ready)
+            ready = None
+        number, fd, memory = ready or self._new_segment(max(needed, self._segment_bytes))
+        self._retire(number, FIRST_RECORD, fd, memory, len(memory) if memory is not None else 0)
+        self._wake()
+
+    def _retire(self, number: int, position: int, fd: int = -1, memory: Any = None, limit: int = 0) -> None:
+        """Swap to a segment in one step that no signal handler can come between; the old one is closed later."""
+        old = (self._fd, self.memory)
+        self.number, self.position, self._fd, self.memory, self.limit = number, position, fd, memory, limit
+        if old[0] >= 0:
+            self._retired.append(old)
+
+    def _new_segment(self, size: int) -> tuple[int, int, Any]:
+        """Create under a hidden name, make it solid, map it, then give it its name."""
+        number = next(self._numbers)
+        hidden = self.path / f".{number:010d}.new"
+        fd = self._files.open(hidden, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            memory = None
+            if self._mapped:
+                self._files.allocate(fd, size)
+                memory = mmap.mmap(fd, size)
+            self._files.write_at(fd, self._segment_header(number), 0)
+            self._files.replace(hidden, self._segment_path(number))
+        except BaseException:
+            self._files.close(fd)
+            self._files.remove(hidden)
+            raise
+        return number, fd, memory
+
+    def _discard(self, segment: tuple[int, int, Any]) -> None:
+        number, fd, memory = segment
+        if memory is not None:
+            memory.close()
+        self._files.close(fd)
+        self._files.remove(self._segment_path(number))
+
+    def _drop_ready(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self._discard(ready)
+
+    def prepare(self) -> None:
+        """Background work: close filled segments, and have the next one ready and its pages present."""
+        while self._retired:
+            fd, memory = self._retired.pop()
+            if self._durability == "normal":
+                self._files.sync(fd)
+            if memory is not None:
+                memory.close()
+            self._files.close(fd)
+        if not self._mapped or self._ready is not None or self.position < self.limit // 4 or self._closed:
+            return
+        try:
+            ready = self._new_segment(self._segment_bytes)
+        except OSError:
+            return  # a full disk is told by the append that needs the segment
+        _touch(ready[2])
+        with self.lock:
+            if self._ready is None and not self._closed and ready[0] > self.number:
+                self._ready = ready
+                return
+        self._discard(ready)
+
+    def sync(self) -> None:
+        """Everything appended before the call is on the device on return."""
+        if self._forked or self._durability == "off":
+            return
+        with self.lock:
+            mark, fd = self.mark(), os.dup(self._fd) if self._fd >= 0 else -1
+            retired = [os.dup(old) for old, _ in self._retired]
+        try:
+            if mark != self._synced:
+                self._files.sync(self._table_fd)
+                for one in (*retired, *([fd] if fd >= 0 else [])):
+                    self._files.sync(one)
+                if mark.segment != self._synced.segment:
+                    self._files.sync_folder(self.path)
+                self._synced = mark
+        finally:
+            for one in (*retired, *([fd] if fd >= 0 else [])):
+                os.close(one)
+
+    def mark(self) -> Mark:
+        """The end of the stream now."""
+        with self.lock:
+            return Mark(self.number, self.position)
+
+    def pending_bytes(self, since: Mark) -> int:
+        """Roughly how many bytes were appended after a mark."""
+        now = self.mark()
+        if now.segment == since.segment:
+            return now.offset - since.offset
+        return (now.segment - since.segment) * self._segment_bytes + now.offset
+
+    # -------------------------------------------------------------- the end, and forks
+
+    def close(self) -> None:
+        """No more appends; the stream's files stay for the drain, the lock until `release`."""
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.limit = 0
+            self._drop_ready()
+        self.prepare()
+
+    def release(self) -> None:
+        """Let go of all that is held; whoever takes the lock from now on may recover what is left."""
+        with self.lock:
+            self._closed, self.limit = True, 0
+            if self.memory is not None:
+                self.memory.close()
+            for fd in (self._fd, self._table_fd, self._lock_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._fd = self._table_fd = self._lock_fd = -1
+            self.memory = None
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's stream alone; the first append here starts one of our own with the same track numbers.
+
+        The inherited descriptors and mappings go at once: a lock lives as long as any copy of its descriptor, and a
+        child that kept one would hide its parent's death.
+        """
+        self.lock = threading.RLock()
+        held = [*self._retired, (self._fd, self.memory)]
+        if self._ready is not None:
+            held.append(self._ready[1:])
+        for fd, memory in (*held, (self._table_fd, None), (self._lock_fd, None)):
+            if memory is not None:
+                memory.close()
+            if fd >= 0:
+                os.close(fd)
+        self._retired, self._ready, self.memory = [], None, None
+        self._fd = self._table_fd = self._lock_fd = -1
+        self.position = self.limit = 0
+        self._forked = True
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child's copy that has appended nothing yet."""
+        return self._forked
+
+
+def _touch(memory: Any, step: int = 1 << 17) -> None:
+    """Have the pages of a fresh segment present, in slices short enough for other threads to run between."""
+    populate_write = 23  # MADV_POPULATE_WRITE, Linux 5.14
+    for offset in range(0, len(memory), step):
+        try:
+            memory.madvise(populate_write, offset, min(step, len(memory) - offset))
+        except (OSError, ValueError):
+            return
+        time.sleep(0.0002)

@@ -1,0 +1,121 @@
+"""The store as a model: everything in dictionaries. Tests compare the others with it; `durable` it is not."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+
+from ..entry import from_line, select, to_line
+from ..errors import NotOpen
+from ..schema import describe
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
+from .grouping import grouped, timed
+
+
+class MemoryStore:
+    """Keeps the contract of `Store` but for durability: it ends with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._merged: dict[str, dict[float, Entry]] = {}
+        self._sequences: dict[Track, list[Entry]] = {}
+        self._documents: dict[str, Document] = {}
+        self._applied: dict[str, int] = {}
+        self._closed = False
+
+    def append(self, batch: Batch) -> None:
+        """Apply a batch once."""
+        with self._lock:
+            self._check_open()
+            if self.applied(batch.writer) >= batch.number:
+                return
+            for track, bodies in grouped(batch).items():
+                for entries in timed(bodies):
+                    for timestamp, fields in entries:
+                        self._append_one(track, _as_read(to_line(timestamp, fields)))
+            self._applied[batch.writer] = batch.number
+
+    def _append_one(self, track: Track, entry: Entry) -> None:
+        if track.kind != MERGED:
+            self._sequences.setdefault(track, []).append(entry)
+            return
+        entries = self._merged.setdefault(track.topic, {})
+        entries[entry["timestamp"]] = {**entries.get(entry["timestamp"], {}), **entry}
+
+    def applied(self, writer: str) -> int:
+        """The highest batch number of this writer that has been applied; 0 if none was."""
+        return self._applied.get(writer, 0)
+
+    def forget(self, writer: str) -> None:
+        """The writer will never send a batch again."""
+        self._applied.pop(writer, None)
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        """One block with everything the window selects."""
+        with self._lock:
+            self._check_open()
+            block = copy.deepcopy(self._window(track, window))
+        if block:
+            yield block
+
+    def _window(self, track: Track, window: Window) -> list[Entry]:
+        if track.kind != MERGED:
+            numbered = [{"index": index, **e} for index, e in enumerate(self._sequences.get(track, []))]
+            last = None if window.limit is None else window.first + window.limit
+            return numbered[window.first : last]
+        entries = self._merged.get(track.topic, {})
+        low = float("-inf") if window.start is None else window.start
+        high = float("inf") if window.end is None else window.end
+        return select([entries[t] for t in sorted(entries) if low <= t <= high], window.columns)
+
+    def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+        """Every series of a kind, sorted by topic."""
+        with self._lock:
+            self._check_open()
+            if kind == MERGED:
+                topics = sorted(self._merged)
+            else:
+                topics = sorted(track.topic for track in self._sequences if track.kind == kind)
+            return [self._info(Track(kind, topic)) for topic in topics]
+
+    def _info(self, track: Track) -> TrackInfo:
+        entries = [entry for block in self.read(track) for entry in block]
+        stamps = [entry["timestamp"] for entry in entries]
+        return TrackInfo(
+            track.topic, len(entries), min(stamps, default=None), max(stamps, default=None), describe(entries)
+        )
+
+    def remove(self, track: Track) -> None:
+        """Delete a series."""
+        with self._lock:
+            self._check_open()
+            self._sequences.pop(track, None)
+            if track.kind == MERGED:
+                self._merged.pop(track.topic, None)
+
+    def read_document(self, name: str) -> Document | None:
+        """A small document, or None."""
+        with self._lock:
+            self._check_open()
+            return copy.deepcopy(self._documents.get(name))
+
+    def write_document(self, name: str, document: Document) -> None:
+        """Replace a small document as a whole."""
+        with self._lock:
+            self._check_open()
+            self._documents[name] = copy.deepcopy(document)
+
+    def close(self) -> None:
+        """No further use."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotOpen("the store is closed")
+
+
+def _as_read(line: bytes) -> Entry:
+    entry = from_line(line)
+    assert entry is not None, "what append accepted can be written and read"
+    return entry
