@@ -20,6 +20,7 @@ needs none of this: a recorded null is the text `null`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ..entry import from_line, to_line
 from ..errors import MissingExtra
 from ..store import Entry
+from .floats import fixed_lists
 from .kinds import BOOL, FLOAT, JSON, NULL, TEXT, AnyKind, Integers, Lists, Structs, kind_of, storable, union
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class Typing:
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Learn from a block of entries; pass all of a track once, then convert with `batch_from_entries`."""
-        self.include(len(entries), {name: _look(values) for name, values in _pivot(entries).items()})
+        self.include(len(entries), {name: _look(column)[0] for name, column in _pivot(entries).items()})
 
     def include(self, count: int, seen: dict[str, _Seen]) -> None:
         """Learn from a block that was looked at already."""
@@ -145,20 +147,39 @@ class Typing:
         return mask
 
 
-def _pivot(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The values of each field, ABSENT where an entry lacks it, fields in order of appearance."""
-    names = dict.fromkeys(name for keys in dict.fromkeys(map(tuple, entries)) for name in keys)
-    names.pop("timestamp", None)
-    return {name: [entry.get(name, ABSENT) for entry in entries] for name in names}
+@dataclass(slots=True)
+class _Column:
+    """The values of one field in a block, None also where an entry lacks it (`absent` of them)."""
+
+    values: list[Any]
+    absent: int
 
 
-def _look(values: list[Any]) -> _Seen:
-    present = [value for value in values if value is not ABSENT] if ABSENT in set(map(_identity, values)) else values
-    return _Seen(kind_of(present), len(present), sum(value is None for value in present))
+def _pivot(entries: Sequence[Entry]) -> dict[str, _Column]:
+    """The columns of a block, fields in order of appearance; few layouts of keys make this fast."""
+    present: Counter[str] = Counter()
+    for layout, times in Counter(map(tuple, entries)).items():
+        for name in layout:
+            present[name] += times
+    present.pop("timestamp", None)
+    count = len(entries)
+    return {
+        name: _Column([entry.get(name) for entry in entries], count - times) for name, times in present.items()
+    }
 
 
-def _identity(value: Any) -> Any:
-    return value if value is ABSENT else None
+def _look(column: _Column) -> tuple[_Seen, Any]:
+    """What a column is, and its array where finding out made it anyway."""
+    present = len(column.values) - column.absent
+    nulls = column.values.count(None) - column.absent
+    array = fixed_lists(column.values)
+    if array is not None:
+        return _Seen(_float_lists(array.type), present, nulls), array
+    return _Seen(kind_of(column.values), present, nulls), None
+
+
+def _float_lists(data_type: Any) -> AnyKind:
+    return Lists(_float_lists(data_type.value_type), data_type.list_size) if hasattr(data_type, "list_size") else FLOAT
 
 
 class TableBuilder:
@@ -198,11 +219,15 @@ class _Block:
         self.seen: dict[str, _Seen] = {}
         self.arrays: dict[str, Any] = {"timestamp": _timestamps(entries)}
         self.masks: dict[str, Any] = {}
-        for name, values in _pivot(entries).items():
-            seen = self.seen[name] = _look(values)
-            self.arrays[name] = _column(values, storable(seen.kind))
+        for name, column in _pivot(entries).items():
+            seen, array = _look(column)
+            kind = storable(seen.kind)
+            if kind is JSON:
+                array = _texts(_told_apart(name, column, entries))
+            self.seen[name] = seen
+            self.arrays[name] = array if array is not None else _typed(column.values, arrow_type(kind))
             if seen.nulls:
-                self.masks[name] = _mask(values)
+                self.masks[name] = _mask(name, column, entries)
 
     def column(self, field: pa.Field) -> Any:
         """This block's part of a column of the whole track."""
@@ -230,16 +255,19 @@ def batch_from_entries(entries: Sequence[Entry], schema: pa.Schema) -> pa.Record
     """A block of entries as a record batch of a schema that `Typing` learned from a track with these entries."""
     pa = import_pyarrow()
     columns = _pivot(entries)
+    nothing = _Column([None] * len(entries), len(entries))
     arrays = []
     for field in schema:
-        if field.name == "timestamp":
+        name = null_of(field) or field.name
+        column = columns.get(name, nothing)
+        if name == "timestamp":
             arrays.append(_timestamps(entries))
-            continue
-        values = columns.get(null_of(field) or field.name) or [ABSENT] * len(entries)
-        if null_of(field) is not None:
-            arrays.append(_mask(values))
+        elif null_of(field) is not None:
+            arrays.append(_mask(name, column, entries))
+        elif is_json(field):
+            arrays.append(_texts(_told_apart(name, column, entries)))
         else:
-            arrays.append(_texts(values) if is_json(field) else _typed(values, field.type))
+            arrays.append(_typed(column.values, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -248,24 +276,22 @@ def _timestamps(entries: Sequence[Entry]) -> Any:
     return pa.array([entry["timestamp"] for entry in entries], pa.float64())
 
 
-def _mask(values: list[Any]) -> Any:
-    return import_pyarrow().array([value is None for value in values])
+def _told_apart(name: str, column: _Column, entries: Sequence[Entry]) -> list[Any]:
+    """The column's values with ABSENT where an entry lacks the field."""
+    if not column.absent:
+        return column.values
+    return [entry.get(name, ABSENT) for entry in entries]
 
 
-def _column(values: list[Any], kind: AnyKind) -> Any:
-    return _texts(values) if kind is JSON else _typed(values, arrow_type(kind))
+def _mask(name: str, column: _Column, entries: Sequence[Entry]) -> Any:
+    """True where a null was recorded."""
+    pa = import_pyarrow()
+    return pa.array([value is None for value in _told_apart(name, column, entries)], pa.bool_())
 
 
 def _typed(values: list[Any], data_type: pa.DataType) -> Any:
-    pa = import_pyarrow()
-    plain = [None if value is ABSENT else value for value in values]
-    if pa.types.is_fixed_size_list(data_type):
-        from .floats import fixed_lists
-
-        fast = fixed_lists(plain, data_type)
-        if fast is not None:
-            return fast
-    return pa.array(plain, data_type)
+    array = fixed_lists(values) if hasattr(data_type, "list_size") else None
+    return array if array is not None and array.type == data_type else import_pyarrow().array(values, data_type)
 
 
 def _cast(array: Any, data_type: pa.DataType) -> Any:
@@ -341,9 +367,6 @@ def entries_from_table(table: pa.Table) -> Iterator[Entry]:
             for field in table.schema
             if null_of(field) is None
         }
-        if not any(ABSENT in map(_identity, values) for values in columns.values()):
-            yield from (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-            continue
         for values in zip(*columns.values(), strict=True):
             yield {name: value for name, value in zip(columns, values, strict=True) if value is not ABSENT}
 
@@ -351,7 +374,7 @@ def entries_from_table(table: pa.Table) -> Iterator[Entry]:
 def _values(batch: pa.RecordBatch, field: pa.Field, mask: str | None) -> list[Any]:
     """The Python values of a column, ABSENT where the entry lacked the field."""
     array = batch.column(batch.schema.get_field_index(field.name))
-    values: list[Any] = array.to_pylist()
+    values = python_values(array)
     if is_json(field):
         return [ABSENT if text is None else from_text(text) for text in values]
     if array.null_count == 0 or (field.metadata or {}).get(NULLS) == b"null":
@@ -360,3 +383,15 @@ def _values(batch: pa.RecordBatch, field: pa.Field, mask: str | None) -> list[An
         return [ABSENT if value is None else value for value in values]
     recorded = batch.column(batch.schema.get_field_index(mask)).to_pylist()
     return [ABSENT if value is None and not null else value for value, null in zip(values, recorded, strict=True)]
+
+
+def python_values(array: Any) -> list[Any]:
+    """The Python values of an Arrow array, None for its nulls; number columns and lists of them go by NumPy."""
+    pa = import_pyarrow()
+    flat, shape = array, [len(array)]
+    while pa.types.is_fixed_size_list(flat.type) and flat.null_count == 0:
+        shape.append(flat.type.list_size)
+        flat = flat.flatten()
+    if flat.null_count or not (pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)):
+        return array.to_pylist()  # type: ignore[no-any-return]
+    return flat.to_numpy(zero_copy_only=False).reshape(shape).tolist()  # type: ignore[no-any-return]

@@ -17,52 +17,52 @@ if TYPE_CHECKING:
 _FLOAT_TAG = 0xCB
 
 
-def fixed_lists(values: list[Any], data_type: pa.DataType) -> pa.Array | None:
-    """A fixed-size-list array of float64 (any nesting), or None where the values are not all floats of its shape.
+def fixed_lists(values: list[Any]) -> pa.Array | None:
+    """A fixed-size-list array of float64, nested as the values are, or None where they do not all have one shape.
 
     Args:
         values: lists, or None for an Arrow null.
     """
-    shape, leaf = _shape(data_type)
+    first = next((value for value in values if value is not None), None)
+    shape = _shape(first)
+    if not shape:
+        return None
+    missing = values.count(None) > 0
+    floats = _floats([first if value is None else value for value in values] if missing else values, shape)
+    if floats is None:
+        return None
+    import pyarrow as pa
+
+    mask = pa.array([value is None for value in values]) if missing else None
+    return _nested(pa.array(floats.reshape(-1)), shape, mask)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape of a nested list by its first items; () where it is no list of floats, or has an empty level."""
+    shape: list[int] = []
+    while type(value) is list and value:
+        shape.append(len(value))
+        value = value[0]
+    return tuple(shape) if type(value) is float else ()
+
+
+def _floats(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """The values as one NumPy array, or None where some are no floats or have another shape."""
     try:
         import numpy as np
     except ImportError:
         return None
-    import pyarrow as pa
-
-    if leaf != pa.float64() or not values:
-        return None
-    filler = next((value for value in values if value is not None), None)
-    missing = [value is None for value in values]
-    floats = _floats([filler if value is None else value for value in values], shape, np)
-    if floats is None:
-        return None
-    mask = pa.array(missing) if any(missing) else None
-    return _nested(pa.array(floats.reshape(-1)), data_type, mask)
-
-
-def _shape(data_type: Any) -> tuple[tuple[int, ...], Any]:
-    shape: list[int] = []
-    while hasattr(data_type, "list_size"):
-        shape.append(data_type.list_size)
-        data_type = data_type.value_type
-    return tuple(shape), data_type
-
-
-def _floats(values: list[Any], shape: tuple[int, ...], np: Any) -> Any:
-    encoded = msgspec.msgpack.encode(values)
     cell = np.dtype([("tag", "u1"), ("value", ">f8")])
-    checks = [("value", "tag", _FLOAT_TAG)]
     for size in reversed(shape):
-        head = _list_head(size)
-        cell = np.dtype([("head", f"V{len(head)}"), ("items", cell, (size,))])
+        cell = np.dtype([("head", f"V{len(_list_head(size))}"), ("items", cell, (size,))])
+    try:
+        encoded = msgspec.msgpack.encode(values)
+    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError):
+        return None
     skip = len(_list_head(len(values)))
     if len(encoded) - skip != cell.itemsize * len(values):
         return None
-    return _unwrap(np.frombuffer(encoded, dtype=cell, offset=skip), shape, np) if checks else None
-
-
-def _unwrap(cells: Any, shape: tuple[int, ...], np: Any) -> Any:
+    cells = np.frombuffer(encoded, dtype=cell, offset=skip)
     for size in shape:
         if (cells["head"] != np.void(_list_head(size))).any():
             return None
@@ -77,8 +77,8 @@ def _list_head(size: int) -> bytes:
     return b"\xdc" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xdd" + size.to_bytes(4, "big")
 
 
-def _nested(flat: Any, data_type: Any, mask: Any) -> Any:
+def _nested(flat: Any, shape: tuple[int, ...], mask: Any) -> Any:
     import pyarrow as pa
 
-    inner = flat if not hasattr(data_type.value_type, "list_size") else _nested(flat, data_type.value_type, None)
-    return pa.FixedSizeListArray.from_arrays(inner, type=data_type, mask=mask)
+    inner = _nested(flat, shape[1:], None) if len(shape) > 1 else flat
+    return pa.FixedSizeListArray.from_arrays(inner, shape[0], mask=mask)

@@ -34,7 +34,7 @@ class Integers:
     @property
     def exact(self) -> bool:
         """Whether float64 holds each of them."""
-        return -MAX_EXACT_INT <= self.low and self.high <= MAX_EXACT_INT
+        return self.low >= -MAX_EXACT_INT and self.high <= MAX_EXACT_INT
 
 
 @dataclass(frozen=True, slots=True)
