@@ -24,6 +24,11 @@ BLOCK_MASS = 0.35
 TIMESTEP = 0.001
 """Seconds a physics step takes: the 1 kHz of the force sensor."""
 
+_MOTORS = "\n    ".join(
+    f'<motor name="{joint}" joint="{joint}" ctrlrange="-{limit} {limit}"/>'
+    for joint, limit in zip(JOINTS, TORQUE_LIMITS, strict=True)
+)
+
 MODEL = f"""
 <mujoco model="seven-joint arm">
   <compiler angle="radian" autolimits="true"/>
@@ -114,7 +119,7 @@ MODEL = f"""
   </worldbody>
 
   <actuator>
-    {"".join(f'<motor name="{j}" joint="{j}" ctrlrange="-{t} {t}"/>' for j, t in zip(JOINTS, TORQUE_LIMITS, strict=True))}
+    {_MOTORS}
     <position name="finger1" class="finger" joint="finger1"/>
     <position name="finger2" class="finger" joint="finger2"/>
   </actuator>

@@ -154,5 +154,6 @@ class JointControl:
         position_error, speed_error = q - data.qpos[self._qpos], qd - data.qvel[self._dof]
         self._acceleration[self._dof] = self.stiffness * position_error + self.damping * speed_error
         mujoco.mj_mulM(self._model, data, self._inertial, self._acceleration)
-        wanted = (self._inertial + data.qfrc_bias - data.qfrc_passive)[self._dof]
-        return np.clip(wanted, -self._limits, self._limits)
+        wanted: Vector = (self._inertial + data.qfrc_bias - data.qfrc_passive)[self._dof]
+        limited: Vector = np.clip(wanted, -self._limits, self._limits)
+        return limited

@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 
 from .arm import BLOCK_HALF_HEIGHT, HOME, JOINTS, MODEL, TIMESTEP
-from .control import InverseKinematics, JointControl, Phase, Pose, Vector, block_grasp, plan, pointing_down, references
+from .control import InverseKinematics, JointControl, Phase, Pose, Vector, block_grasp, plan, references
 
 RATES_HZ = {
     "robot/state": 100,
