@@ -5,6 +5,7 @@
     ├── InvalidTopic      (ValueError)       a topic that cannot name a track
     ├── InvalidPrefix     (ValueError)       a prefix that cannot name an experiment
     ├── InvalidWindow     (ValueError)       a range, column list or format that cannot be read
+    ├── InvalidQuery      (ValueError)       an expression, rule or option of the analysis that makes no sense
     ├── TrackNotFound     (LookupError)      a topic nobody recorded
     ├── NotOpen           (RuntimeError)     used outside an open run
     ├── StoreUnavailable  (ConnectionError)  not reachable now; the only error that is retried
@@ -36,6 +37,10 @@ class InvalidPrefix(MlDashError, ValueError):
 
 class InvalidWindow(MlDashError, ValueError):
     """A time range, column list or format that cannot be read."""
+
+
+class InvalidQuery(MlDashError, ValueError):
+    """An expression, alignment rule or option of the analysis that cannot be answered."""
 
 
 class TrackNotFound(MlDashError, LookupError):
