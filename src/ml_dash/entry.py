@@ -232,6 +232,7 @@ _ESCAPED = {
 # Inside a JSON string every quote follows a backslash, so a quote after one of these opens a string that is a value.
 _TOKEN = re.compile(rb'(?<=[:,\[\s])"(NaN|-?Infinity)"(?=\s*[,\]}])')
 
+_BOM = b"\xef\xbb\xbf"
 _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder()
 
@@ -252,6 +253,15 @@ def to_document(fields: Mapping[str, Any]) -> bytes:
     """Any mapping append would take as one JSON object, by the same rules as a line."""
     plain = _plain(decode_body(encode_body(fields)))
     return msgspec.json.format(_json_encoder.encode(plain), indent=2) + b"\n"
+
+
+def from_document(raw: bytes) -> dict[str, Any] | None:
+    """The mapping that `to_document` wrote, or None where the bytes are no JSON object."""
+    try:
+        found = json.loads(_TOKEN.sub(rb"\1", raw))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _slow_line(timestamp: float, fields: Mapping[str, Any]) -> bytes:
@@ -302,6 +312,8 @@ def _key(key: Any) -> str:
 
 def from_line(line: bytes) -> Entry | None:
     """The entry of one line, or None where the line is no entry (a person's edit, a torn tail)."""
+    if line.startswith(_BOM):
+        line = line[len(_BOM) :]
     try:
         if b'NaN"' in line or b'Infinity"' in line:
             entry = json.loads(_TOKEN.sub(rb"\1", line))

@@ -7,7 +7,7 @@ the same contract, and one test class (`tests/test_store_contract.py`) holds the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -117,8 +117,12 @@ class Store(Protocol):
         """A small document (`experiment`, `params`), or None."""
         ...
 
-    def write_document(self, name: str, document: Document) -> None:
-        """Replace a small document as a whole, durable on return."""
+    def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
+        """Replace a small document as a whole by `change` of what it is now (None where it does not exist).
+
+        Atomic against other writers and durable on return; `change` may be called more than once. Returns the new
+        document.
+        """
         ...
 
     def close(self) -> None:

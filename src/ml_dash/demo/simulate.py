@@ -187,7 +187,8 @@ class _Sensors:
     def forces(self, step: int, now: float) -> Iterator[Sample]:
         """What depends on accelerations: within MuJoCo's step they belong to the time before it."""
         data = self._data
-        force, torque = self._noisy(self._force, FORCE_NOISE_N), self._noisy(self._torque, TORQUE_NOISE_NM)
+        # MuJoCo gives what holds the hand; the entry says what the hand does to the wrist: its weight is a positive fz.
+        force, torque = self._noisy(-self._force, FORCE_NOISE_N), self._noisy(-self._torque, TORQUE_NOISE_NM)
         yield Sample("sensors/force", now, dict(zip(("fx", "fy", "fz", "tx", "ty", "tz"), force + torque, strict=True)))
         if step % 5 == 0:
             imu = {"accel": self._noisy(self._accel, ACCEL_NOISE), "gyro": self._noisy(self._gyro, GYRO_NOISE)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from ..entry import from_line, select, to_line
+from ..entry import from_document, from_line, select, to_document, to_line
 from ..errors import NotOpen
 from ..schema import describe
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
@@ -100,11 +100,12 @@ class MemoryStore:
             self._check_open()
             return copy.deepcopy(self._documents.get(name))
 
-    def write_document(self, name: str, document: Document) -> None:
-        """Replace a small document as a whole."""
+    def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
+        """Replace a small document by `change` of what it is now."""
         with self._lock:
-            self._check_open()
-            self._documents[name] = copy.deepcopy(document)
+            document = change(self.read_document(name))
+            self._documents[name] = from_document(to_document(document)) or {}
+            return copy.deepcopy(document)
 
     def close(self) -> None:
         """No further use."""

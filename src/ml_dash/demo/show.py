@@ -1,0 +1,133 @@
+"""What the demo says in the terminal: a progress bar, verdicts, a table, a plot, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..cli.plot_text import ASCII, glyphs_for, plot
+from .record import Contact, Tally
+from .simulate import CYCLE_S, RATES_HZ, Placement
+
+
+@contextmanager
+def progress(console: Console, seconds: float) -> Iterator[Callable[[float], None]]:
+    """A progress bar over the simulated time in seconds; without a terminal it is printed once, complete."""
+    reached = TextColumn("{task.completed:.1f} of {task.total:.1f} s")
+    with Progress(TextColumn("Simulating and recording"), BarColumn(), reached, console=console) as bar:
+        task = bar.add_task("", total=seconds)
+        yield lambda now: bar.update(task, completed=now)
+        bar.update(task, completed=seconds)
+
+
+def verdict(console: Console, good: bool, text: str) -> None:
+    """One line with a tick or a cross before it."""
+    marks = ("ok", "FAILED") if glyphs_for(console.encoding) is ASCII else ("✓", "✗")
+    mark = (marks[0], "bold green") if good else (marks[1], "bold red")
+    line = Table.grid(padding=(0, 1))
+    line.add_row(Text(*mark), Text(text))
+    console.print(line)
+
+
+def recorded(console: Console, tallies: Mapping[str, Tally], simulated_s: float, elapsed_s: float) -> None:
+    """How much was recorded, and how fast."""
+    total = sum(tally.count for tally in tallies.values())
+    took = f"{simulated_s:.0f} s of robot time in {elapsed_s:.1f} s"
+    verdict(console, True, f"recorded {total:,} entries in {len(tallies)} topics, {took}")
+
+
+def placements(console: Console, cycles: list[Placement]) -> None:
+    """Whether the block went where it should, on the strength of the simulated block itself."""
+    best, worst = min(p.lifted_m for p in cycles), max(p.miss_m for p in cycles)
+    times = "" if len(cycles) == 1 else f"{sum(p.succeeded for p in cycles)} of {len(cycles)} times: "
+    where = f"lifted {best * 100:.0f} cm, held by friction alone, set down {worst * 1000:.1f} mm from its target"
+    verdict(console, all(p.succeeded for p in cycles), f"picked and placed {times}{where}")
+
+
+def compared(console: Console, written: Mapping[str, Tally], read: Mapping[str, Tally]) -> bool:
+    """Whether reading gave what was recorded, value for value; names the topics that differ."""
+    wrong = sorted(topic for topic in written.keys() | read.keys() if written.get(topic) != read.get(topic))
+    total = sum(tally.count for tally in read.values())
+    same = f"read back {total:,} entries, every value equal to what was recorded"
+    verdict(console, not wrong, f"read back {total:,} entries; different: {', '.join(wrong)}" if wrong else same)
+    return not wrong
+
+
+def contact(console: Console, found: Contact | None) -> None:
+    """What the force track says about the grasp."""
+    if found is None:
+        verdict(console, False, "no contact found in sensors/force")
+        return
+    weighed = f"the wrist carried {found.load_n:.2f} N more, a block of {found.mass_kg * 1000:.0f} g"
+    verdict(console, True, f"found the grasp in sensors/force, {found.start:.2f} to {found.end:.2f} s: {weighed}")
+
+
+def exported(console: Console, topic: str, path: Path, size_bytes: int) -> None:
+    verdict(console, True, f"exported {topic} to Parquet, {decimal(size_bytes)}: files/{path.name}")
+
+
+def topics(console: Console, run: Any) -> None:
+    """The topics with what was measured of them, from the tracks' own list."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Topic", no_wrap=True)
+    for title in ("Rate", "Entries", "First", "Last", "Size", "Bytes/entry"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for info in run.tracks.list():
+        rate = (info.count - 1) / (info.last_timestamp - info.first_timestamp)
+        table.add_row(
+            info.topic,
+            f"{rate:.1f} Hz" if info.topic in RATES_HZ else "on change",
+            f"{info.count:,}",
+            f"{info.first_timestamp:.3f} s",
+            f"{info.last_timestamp:.3f} s",
+            decimal(info.size_bytes),
+            f"{info.size_bytes / info.count:.0f}",
+        )
+    console.print("\n", table, sep="")
+
+
+def picture(console: Console, run: Any, found: Contact | None) -> None:
+    """The block's height and the force at the wrist during the first cycle, on one time axis."""
+    heights = {e["timestamp"]: e["pos"][2] * 100 for e in _first_cycle(run, "object/pose")}
+    forces = {e["timestamp"]: e["fz"] for e in _first_cycle(run, "sensors/force")}
+    columns = {
+        "Force at the wrist (N): sensors/force, fz": list(forces.values()),
+        "Height of the block (cm): object/pose, pos[2]": [heights.get(t) for t in forces],
+    }
+    marks = {found.start: "weight taken", found.end: "set down"} if found else {}
+    glyphs = glyphs_for(console.encoding)
+    drawn = plot(list(forces), columns, width=min(console.width, 100), height=5, glyphs=glyphs, marks=marks)
+    console.print("\n", Text(drawn, style="cyan"), sep="", soft_wrap=True)
+
+
+def _first_cycle(run: Any, topic: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = run.tracks(topic).read(end_timestamp=CYCLE_S)["entries"]
+    return entries
+
+
+def next_steps(console: Console, prefix: str, root: str, found: Contact | None, folder: Path) -> None:
+    """Where the files are, and a program that runs as printed."""
+    files = f"{folder}\n  tracks/robot_state/data.jsonl\n  files/robot_state.parquet"
+    for title, body in (("Files", files), ("Try next, in Python", snippet(prefix, root, found, folder))):
+        console.print(f"\n[bold]{title}[/bold]")
+        for line in body.splitlines():
+            console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def snippet(prefix: str, root: str, found: Contact | None, folder: Path) -> str:
+    """A program that reads the moment of the grasp."""
+    start, end = (found.start - 0.5, found.start + 0.5) if found else (0.0, 1.0)
+    return f"""\
+import ml_dash
+run = ml_dash.open({prefix!r}, dash_root={root!r})
+force = run.tracks("sensors/force")
+grasp = force.read(start_timestamp={start:.2f}, end_timestamp={end:.2f}, columns=["fz"])
+print(max(entry["fz"] for entry in grasp["entries"]), "N at most")"""

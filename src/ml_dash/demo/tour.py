@@ -1,0 +1,48 @@
+"""The demo from start to end: simulate and record, read back, weigh the block, export, and show all of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+import ml_dash
+
+from . import show
+from .record import Tally, export_parquet, find_contact, read_back, record
+from .simulate import PickAndPlace
+
+EXPORTED = "robot/state"
+
+
+def tour(console: Console, dash_root: str, prefix: str, cycles: int, seed: int) -> bool:
+    """Record the demo under `prefix` and show what came of it.
+
+    Returns: whether the block was placed each time and everything recorded was read back equal.
+    """
+    folder = Path(dash_root, *prefix.split("/"))
+    arm = PickAndPlace(cycles=cycles, seed=seed)
+    recorded = _record(console, arm, dash_root, prefix, seed)
+    with ml_dash.open(prefix, dash_root=dash_root) as run:
+        show.placements(console, arm.placements)
+        equal = show.compared(console, recorded, read_back(run, recorded, arm.seconds))
+        contact = find_contact(run)
+        show.contact(console, contact)
+        parquet = folder / "files" / f"{EXPORTED.replace('/', '_')}.parquet"
+        show.exported(console, EXPORTED, parquet, export_parquet(run, EXPORTED, parquet))
+        show.topics(console, run)
+        show.picture(console, run, contact)
+    show.next_steps(console, prefix, dash_root, contact, folder)
+    return equal and all(placement.succeeded for placement in arm.placements)
+
+
+def _record(console: Console, arm: PickAndPlace, dash_root: str, prefix: str, seed: int) -> dict[str, Tally]:
+    started = time.perf_counter()
+    with (
+        ml_dash.Experiment(prefix=prefix, dash_root=dash_root).run as exp,
+        show.progress(console, arm.seconds) as on_time,
+    ):
+        recorded = record(exp, arm, seed, on_time)
+    show.recorded(console, recorded, arm.seconds, time.perf_counter() - started)
+    return recorded

@@ -1,0 +1,273 @@
+"""One `data.jsonl` with its index: appending lines, reading windows, healing tails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..entry import from_line, from_lines
+from ..files import Files
+from ..store import Entry
+from . import index as ix
+from .index import Block, Fingerprint, Index
+from .layout import index_path
+
+READ_BYTES = 1 << 20
+
+
+class Snapshot:
+    """A data file opened for reading, with the blocks of the part that is wanted; stays valid whatever happens to the
+    name, because it holds the file and not the name."""
+
+    def __init__(self, fd: int, files: Files) -> None:
+        self.fd, self.files = fd, files
+        self.fingerprint = Fingerprint.of(os.fstat(fd))
+        self.blocks: list[Block] = []
+        self.is_sorted = True
+
+    def load(self, block: Block) -> list[Entry]:
+        """The entries of one block."""
+        return from_lines(self.files.read_at(self.fd, block.length, block.offset))
+
+    def load_together(self) -> Iterator[list[Entry]]:
+        """All blocks in file order, neighbours read with one call."""
+        for offset, length in _spans(self.blocks):
+            yield from_lines(self.files.read_at(self.fd, length, offset))
+
+
+def _spans(blocks: list[Block]) -> Iterator[tuple[int, int]]:
+    start = end = -1
+    for block in blocks:
+        if block.offset == end and end - start < READ_BYTES:
+            end += block.length
+            continue
+        if end > start:
+            yield start, end - start
+        start, end = block.offset, block.offset + block.length
+    if end > start:
+        yield start, end - start
+
+
+class DataFile:
+    """One data file and its index. Writing happens under the store's lock, reading at any time."""
+
+    def __init__(self, path: Path, files: Files, *, readonly: bool = False) -> None:
+        self.path, self._files, self._readonly = path, files, readonly
+        self._index_path = index_path(path)
+        self._written: tuple[Fingerprint, Index] | None = None
+        self._read: tuple[Fingerprint, Index] | None = None
+        self._persisted = 0
+
+    # -------------------------------------------------------------- writing (under the store's lock)
+
+    def open_for_append(self) -> Appender:
+        """Open at the end of the file, its torn tail healed and its index current."""
+        fd = self._files.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            stat = os.fstat(fd)
+            index = self._current(fd, Fingerprint.of(stat))
+            if index is None:
+                self._heal(fd, stat.st_size)
+                fingerprint = Fingerprint.of(os.fstat(fd))
+                index = self._load(fingerprint) or self._scan(fd, fingerprint.size)
+                self._persisted = 0
+            return Appender(self, fd, index, self._files)
+        except BaseException:
+            self._files.close(fd)
+            raise
+
+    def _current(self, fd: int, fingerprint: Fingerprint) -> Index | None:
+        return self._written[1] if self._written is not None and self._written[0] == fingerprint else None
+
+    def _load(self, fingerprint: Fingerprint) -> Index | None:
+        try:
+            return ix.parse(self._files.read(self._index_path), fingerprint)
+        except OSError:
+            return None
+
+    def _heal(self, fd: int, size: int) -> None:
+        """Cut a last line that is torn and no JSON; end one that is whole but lacks its newline."""
+        if size == 0 or self._files.read_at(fd, 1, size - 1) == b"\n":
+            return
+        start = self._last_line(fd, size)
+        tail = self._files.read_at(fd, size - start, start)
+        if from_line(tail) is not None or not tail.lstrip().startswith(b"{"):
+            self._files.write(fd, b"\n")
+        else:
+            self._files.truncate(fd, start)
+
+    def _last_line(self, fd: int, size: int) -> int:
+        position = size
+        while position > 0:
+            start = max(0, position - ix.BLOCK_BYTES)
+            found = self._files.read_at(fd, position - start, start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            position = start
+        return 0
+
+    def _scan(self, fd: int, size: int, pace: Callable[[], None] = lambda: None) -> Index:
+        return ix.scan(_whole_lines(self._files, fd, size), pace)
+
+    def saved(self, fd: int, index: Index, *, whole: bool = False) -> None:
+        """Remember and store the index that belongs to the file as it is now. Derived data: a failure is no loss."""
+        fingerprint = Fingerprint.of(os.fstat(fd))
+        since = 0 if whole else max(0, self._persisted - 1)
+        self._written = (fingerprint, index)
+        try:
+            if since == 0:
+                self._files.write_atomically(self._index_path, index.to_bytes(fingerprint), durable=False)
+            else:
+                self._extend_index(index, since, fingerprint)
+            self._persisted = len(index.blocks)
+        except OSError:
+            self._persisted = 0
+            self._files.remove(self._index_path)
+
+    def _extend_index(self, index: Index, since: int, fingerprint: Fingerprint) -> None:
+        offset, records, header = ix.tail_bytes(index, since, fingerprint)
+        fd = self._files.open(self._index_path, os.O_WRONLY)
+        try:
+            self._files.write_at(fd, records, offset)
+            self._files.write_at(fd, header, 0)
+        finally:
+            self._files.close(fd)
+
+    def forget(self) -> None:
+        """Drop what is remembered of the file."""
+        self._written = self._read = None
+        self._persisted = 0
+
+    # -------------------------------------------------------------- reading
+
+    @contextmanager
+    def snapshot(
+        self, start: float | None = None, end: float | None = None, *, settle: Callable[[], None] = lambda: None
+    ) -> Iterator[Snapshot | None]:
+        """The file opened, with the blocks that overlap [start, end]; None where there is no file.
+
+        `settle` waits for an append in progress: called once when the index does not fit, before the file is scanned.
+        """
+        fd = self._open_to_read(settle, start, end)
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                self._files.close(fd.fd)
+
+    def _open_to_read(self, settle: Callable[[], None], start: float | None, end: float | None) -> Snapshot | None:
+        for attempt in range(3):
+            try:
+                fd = self._files.open(self.path, os.O_RDONLY)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                snapshot = Snapshot(fd, self._files)
+                if self._fill(snapshot, start, end, scan=attempt == 2):
+                    return snapshot
+            except BaseException:
+                self._files.close(fd)
+                raise
+            self._files.close(fd)
+            if attempt == 0:
+                settle()
+        return None
+
+    def _fill(self, snapshot: Snapshot, start: float | None, end: float | None, *, scan: bool) -> bool:
+        cached = self._read
+        if cached is not None and cached[0] == snapshot.fingerprint:
+            index: Index | None = cached[1]
+        else:
+            blocks = self._bisect(snapshot.fingerprint, start, end)
+            if blocks is not None:
+                snapshot.blocks = blocks
+                return True
+            index = self._load(snapshot.fingerprint)
+            if index is None and scan:
+                index = self._scan(snapshot.fd, snapshot.fingerprint.size)
+            if index is None:
+                return False
+            self._read = (snapshot.fingerprint, index)
+        assert index is not None
+        snapshot.blocks, snapshot.is_sorted = list(index.overlapping(start, end)), index.is_sorted
+        return True
+
+    def _bisect(self, fingerprint: Fingerprint, start: float | None, end: float | None) -> list[Block] | None:
+        if start is None and end is None:
+            return None
+        try:
+            fd = self._files.open(self._index_path, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            return ix.window_blocks(lambda size, at: self._files.read_at(fd, size, at), fingerprint, start, end)
+        finally:
+            self._files.close(fd)
+
+    def summary(self, settle: Callable[[], None] = lambda: None) -> Index:
+        """The index of the whole file; empty where there is no file."""
+        with self.snapshot(settle=settle) as snapshot:
+            if snapshot is None:
+                return Index()
+            assert self._read is not None
+            return self._read[1]
+
+
+class Appender:
+    """A data file open at its end. then `sync`, and `finish` or `undo`."""
+
+    def __init__(self, file: DataFile, fd: int, index: Index, files: Files) -> None:
+        self._file, self._fd, self._files = file, fd, files
+        self.index, self.start = index, files.size(fd)
+        if index.size != self.start:  # foreign lines at the end belong to no block
+            index.size = self.start
+
+    def write(self, lines: list[tuple[float, bytes]]) -> None:
+        """Append lines, each with its timestamp."""
+        self._files.write(self._fd, b"".join([line for _, line in lines]))
+        add = self.index.add_line
+        for timestamp, line in lines:
+            add(timestamp, len(line))
+
+    def tail(self, committed: int) -> bytes:
+        """What lies behind a committed size."""
+        return self._files.read_at(self._fd, self.start - committed, committed) if self.start > committed else b""
+
+    def size(self) -> int:
+        """The file's length now."""
+        return self._files.size(self._fd)
+
+    def sync(self) -> None:
+        """The lines are on the device on return."""
+        self._files.sync(self._fd)
+
+    def finish(self) -> None:
+        """The lines are committed: store the index that fits them."""
+        self._file.saved(self._fd, self.index)
+        self._files.close(self._fd)
+
+    def undo(self) -> None:
+        """Cut the file back to where it was; where even that fails, the lines merge with their twins later."""
+        self._file.forget()
+        try:
+            self._files.truncate(self._fd, self.start)
+        except OSError:
+            pass
+        self._files.close(self._fd)
+
+
+def _whole_lines(files: Files, fd: int, size: int, chunk_bytes: int = ix.BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
+    """The file in chunks that end with a line; the last one may lack its newline."""
+    offset, rest = 0, b""
+    while offset + len(rest) < size:
+        data = rest + files.read_at(fd, min(chunk_bytes, size - offset - len(rest)), offset + len(rest))
+        if len(data) == len(rest):
+            break
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield offset, data[:cut]
+        offset, rest = offset + cut, data[cut:]
+    if rest:
+        yield offset, rest

@@ -1,0 +1,314 @@
+"""The store on the user's own disk: plain `data.jsonl`, everything else hidden and rebuildable.
+
+A batch is applied under one lock for the whole experiment: lines appended to each series' file, the files synced, then
+`.state` renamed with the writer's new number. That rename is the commit. After a crash before it the batch comes
+again, and lines that are there already merge with their twins; for sequences, whose lines do not merge, lines behind
+the committed length are counted and not written twice.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..entry import from_document, select, to_document, to_line
+from ..errors import NotOpen, StoreCorrupt
+from ..files import FILES, Files
+from ..schema import observe, summary
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
+from .compact import compact_file
+from .datafile import Appender, DataFile
+from .grouping import PACE_EVERY, Timed, grouped, merged, no_pace, timed
+from .layout import Layout
+from .state import State, StateFile
+from .sweep import sweep
+
+
+class LocalStore:
+    """One experiment's folder.
+
+    Args:
+        folder: the experiment's folder; created with the first write.
+        readonly: nothing is created or changed, not even derived files; works on read-only media.
+        pace: called every few entries while a batch is applied, so that a background thread can let others run.
+    """
+
+    def __init__(
+        self, folder: Path, *, files: Files = FILES, readonly: bool = False, pace: Callable[[], None] = no_pace
+    ) -> None:
+        self.folder, self._files, self._readonly, self._pace = folder, files, readonly, pace
+        self._mutex = threading.RLock()
+        self._lock_fd, self._depth = -1, 0
+        self._layout = Layout(folder, files)
+        self._state = StateFile(folder / ".state", files)
+        self._data: dict[Path, DataFile] = {}
+        self._closed = False
+
+    # -------------------------------------------------------------- locking
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The experiment's lock, among threads by a mutex and among processes by the lock file."""
+        if self._readonly:
+            raise NotOpen(f"{self.folder} is open for reading only")
+        with self._mutex:
+            self._check_open()
+            if self._depth == 0:
+                self._take_lock()
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._files.unlock(self._lock_fd)
+
+    def _take_lock(self) -> None:
+        if self._lock_fd < 0:
+            self._files.make_folder(self.folder)
+            self._lock_fd = self._files.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT)
+        self._files.lock(self._lock_fd, wait=True)
+
+    def _settle(self) -> None:
+        """Wait for an append in progress, where the lock can be looked at."""
+        with self._mutex:
+            try:
+                fd = self._files.open(self.folder / ".lock", os.O_RDONLY)
+            except OSError:
+                return
+            try:
+                self._files.lock(fd, wait=True, shared=True)
+            except OSError:
+                pass
+            finally:
+                self._files.close(fd)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotOpen("the store is closed")
+
+    # -------------------------------------------------------------- writing
+
+    def append(self, batch: Batch) -> None:
+        """Apply a batch once; raises OSError, with nothing of the batch visible, when the disk is full."""
+        groups = grouped(batch, self._pace)
+        with self._locked():
+            state = self._state.read()
+            if state.writers.get(batch.writer, 0) >= batch.number:
+                return
+            sequences, open_files = dict(state.sequences), dict[Path, Appender]()
+            try:
+                for track, bodies in groups.items():
+                    self._append_series(track, bodies, sequences, open_files)
+                for path, appender in open_files.items():
+                    name = self._name(path)
+                    if name in sequences:
+                        sequences[name] = appender.size()
+                    appender.sync()
+                    self._pace()
+                writers = {**state.writers, batch.writer: batch.number}
+                self._state.write(State(state.generation + 1, writers, sequences))
+            except BaseException:
+                self._state.forget()
+                for appender in open_files.values():
+                    appender.undo()
+                raise
+            for appender in open_files.values():
+                appender.finish()
+
+    def _append_series(
+        self, track: Track, bodies: list[list[object]], sequences: dict[str, int], open_files: dict[Path, Appender]
+    ) -> None:
+        path = self._layout.claim(track)
+        appender = open_files[path] = self._file(path).open_for_append()
+        known: Counter[bytes] = Counter()
+        if track.kind != MERGED:
+            name = self._name(path)
+            known.update(appender.tail(sequences.get(name, 0)).splitlines(keepends=True))
+            sequences[name] = appender.start
+        for entries in timed(bodies):
+            lines = self._lines(merged(entries) if track.kind == MERGED else entries)
+            appender.write(_without(lines, known) if known else lines)
+
+    def _lines(self, entries: list[Timed]) -> list[tuple[float, bytes]]:
+        lines = []
+        for first in range(0, len(entries), PACE_EVERY):
+            self._pace()
+            lines.extend([(stamp, to_line(stamp, fields)) for stamp, fields in entries[first : first + PACE_EVERY]])
+        return lines
+
+    def _name(self, path: Path) -> str:
+        """A data file's name in the state."""
+        return path.relative_to(self.folder).as_posix()
+
+    def _file(self, path: Path) -> DataFile:
+        known = self._data.get(path)
+        if known is None:
+            known = self._data.setdefault(path, DataFile(path, self._files, readonly=self._readonly))
+        return known
+
+    def applied(self, writer: str) -> int:
+        """The highest batch number of this writer that has been applied; 0 if none was."""
+        with self._mutex:
+            return self._state.read().writers.get(writer, 0)
+
+    def forget(self, writer: str) -> None:
+        """The writer will never send a batch again."""
+        with self._locked():
+            state = self._state.read()
+            if writer in state.writers:
+                writers = {name: number for name, number in state.writers.items() if name != writer}
+                self._state.write(State(state.generation + 1, writers, state.sequences))
+
+    def compact(self, track: Track) -> bool:
+        """Give a track's file one line per timestamp, ascending; False where it has that form already."""
+        with self._locked():
+            path = self._layout.find(track)
+            if path is None or track.kind != MERGED:
+                return False
+            return compact_file(self._file(path), self._files, self._pace)
+
+    def remove(self, track: Track) -> None:
+        """Delete a series with all its entries."""
+        with self._locked():
+            path = self._layout.find(track)
+            self._layout.remove(track)
+            if path is not None:
+                self._data.pop(path, None)
+                state = self._state.read()
+                sequences = {n: s for n, s in state.sequences.items() if n != self._name(path)}
+                self._state.write(State(state.generation + 1, state.writers, sequences))
+
+    # -------------------------------------------------------------- reading
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        """Blocks of entries in order. Takes no lock unless an append is just being committed."""
+        self._check_open()
+        path = self._layout.find(track)
+        if path is None:
+            return
+        blocks = self._read_merged(path, window) if track.kind == MERGED else self._read_sequence(path, window)
+        for entries in blocks:
+            if window.columns is not None:
+                entries = select(entries, window.columns)
+            if entries:
+                yield entries
+
+    def _read_merged(self, path: Path, window: Window) -> Iterator[list[Entry]]:
+        if window.start is not None and window.end is not None and window.start > window.end:
+            return
+        low = float("-inf") if window.start is None else window.start
+        high = float("inf") if window.end is None else window.end
+        with self._file(path).snapshot(window.start, window.end, settle=self._settle) as snapshot:
+            if snapshot is None:
+                return
+            if snapshot.is_sorted:
+                parts: Iterator[list[Entry]] = snapshot.load_together()
+            else:
+                swept = sweep(snapshot.blocks, snapshot.load)
+                parts = (snapshot.load(part) if isinstance(part, tuple) else part for part in swept)
+            for entries in parts:
+                if entries and (entries[0]["timestamp"] < low or entries[-1]["timestamp"] > high):
+                    entries = [entry for entry in entries if low <= entry["timestamp"] <= high]
+                yield entries
+
+    def _read_sequence(self, path: Path, window: Window) -> Iterator[list[Entry]]:
+        committed = self._committed(path)
+        remaining = float("inf") if window.limit is None else window.limit
+        index = 0
+        with self._file(path).snapshot(settle=self._settle) as snapshot:
+            for block in snapshot.blocks if snapshot is not None else ():
+                following = index + block.entries
+                if block.offset >= committed or remaining <= 0:
+                    return
+                if following > window.first and snapshot is not None:
+                    entries = [{"index": i, **e} for i, e in enumerate(snapshot.load(block), index)]
+                    entries = [entry for entry in entries if entry["index"] >= window.first]
+                    entries = entries[: int(min(remaining, len(entries)))]
+                    remaining -= len(entries)
+                    yield entries
+                index = following
+
+    def _committed(self, path: Path) -> float:
+        """A sequence's committed length; all of it where no state tells."""
+        try:
+            return self._state.read().sequences.get(self._name(path), float("inf"))
+        except StoreCorrupt:
+            return float("inf")
+
+    def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+        """Every series of a kind, sorted by topic."""
+        self._check_open()
+        topics = self._layout.topics(kind)
+        return [self._info(Track(kind, topic), topics[topic]) for topic in sorted(topics)]
+
+    def _info(self, track: Track, path: Path) -> TrackInfo:
+        index = self._file(path).summary(self._settle)
+        seen: dict[str, set[str]] = {}
+        count = 0
+        for entries in self.read(track):
+            observe(seen, entries)
+            count += len(entries)
+        low, high = (index.lowest, index.highest) if index.blocks else (None, None)
+        return TrackInfo(track.topic, count, low, high, summary(seen), index.size)
+
+    # -------------------------------------------------------------- documents
+
+    def read_document(self, name: str) -> Document | None:
+        """A small document; None where it does not exist.
+
+        Raises:
+            StoreCorrupt: the file is no JSON object.
+        """
+        self._check_open()
+        path = self.folder / f"{name}.json"
+        try:
+            raw = self._files.read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        found = from_document(raw)
+        if found is None:
+            raise StoreCorrupt(f"{path} is no JSON object; move it away or mend it")
+        return found
+
+    def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
+        """Replace a small document by `change` of what it is now, under the experiment's lock."""
+        with self._locked():
+            document = change(self.read_document(name))
+            self._files.write_atomically(self.folder / f"{name}.json", to_document(document))
+            return document
+
+    # -------------------------------------------------------------- the end, and forks
+
+    def close(self) -> None:
+        """Release the lock file; no further use."""
+        with self._mutex:
+            self._closed = True
+            if self._lock_fd >= 0:
+                self._files.close(self._lock_fd)
+                self._lock_fd = -1
+
+    def after_fork_in_child(self) -> None:
+        """Let go of the parent's lock file, whose lock this process would share with it."""
+        self._mutex, self._depth = threading.RLock(), 0
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+        self._data.clear()
+        self._state.forget()
+
+
+def _without(lines: list[tuple[float, bytes]], known: Counter[bytes]) -> list[tuple[float, bytes]]:
+    """The lines that a crashed attempt has not written already."""
+    fresh = []
+    for timestamp, line in lines:
+        if known[line] > 0:
+            known[line] -= 1
+        else:
+            fresh.append((timestamp, line))
+    return fresh
+
