@@ -1,0 +1,50 @@
+"""Pytest fixtures: one server of each kind for a whole test run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from .running import MongoServer, OtherMongo, OtherS3, S3Server
+
+
+@pytest.fixture(scope="session")
+def mongo_server(
+    tmp_path_factory: pytest.TempPathFactory, record_testsuite_property
+) -> Iterator[MongoServer | OtherMongo]:
+    """A MongoDB-wire server with `.uri` and `.title`; tests use a database of their own in it."""
+    other = os.environ.get("ML_DASH_TEST_MONGO_URI")
+    if other:
+        server = OtherMongo(other)
+        record_testsuite_property("mongo_server", server.title)
+        yield server
+        return
+    own = MongoServer(tmp_path_factory.mktemp("mongo"))
+    own.start()
+    record_testsuite_property("mongo_server", own.title)
+    yield own
+    own.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory, record_testsuite_property) -> Iterator[S3Server | OtherS3]:
+    """An S3 bucket with `.url`, `.env` and `.title`; tests use a folder of their own in it."""
+    other = os.environ.get("ML_DASH_TEST_S3_URL")
+    if other:
+        record_testsuite_property("s3_server", OtherS3(other).title)
+        yield OtherS3(other)
+        return
+    own = S3Server(tmp_path_factory.mktemp("s3"))
+    own.start()
+    record_testsuite_property("s3_server", own.title)
+    yield own
+    own.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers the tests ran on."""
+    mongo = "ML_DASH_TEST_MONGO_URI" if os.environ.get("ML_DASH_TEST_MONGO_URI") else MongoServer.title
+    s3 = "ML_DASH_TEST_S3_URL" if os.environ.get("ML_DASH_TEST_S3_URL") else S3Server.title
+    terminalreporter.write_line(f"servers of this run: MongoDB wire: {mongo}; S3: {s3}")
