@@ -10,6 +10,7 @@
     ├── NotOpen           (RuntimeError)     used outside an open run
     ├── StoreUnavailable  (ConnectionError)  not reachable now; the only error that is retried
     ├── StoreCorrupt      (OSError)          files that are not ours, damaged, or from a newer version
+    ├── CopiedWriter      (RuntimeError)     a batch number came twice with different entries: a copied spool
     ├── Unauthorized      (PermissionError)  the server refused the token
     └── MissingExtra      (ImportError)      an optional dependency is not installed
 
@@ -57,6 +58,13 @@ class StoreUnavailable(MlDashError, ConnectionError):
 
 class StoreCorrupt(MlDashError, OSError):
     """Stored files are damaged, foreign, or written by a newer version."""
+
+
+class CopiedWriter(MlDashError, RuntimeError):
+    """A batch number this writer has used came again with other entries: its spool was copied (backup, VM image).
+
+    Nothing was stored; sent again under a new writer id, the batch is accepted (the server answers 409).
+    """
 
 
 class Unauthorized(MlDashError, PermissionError):
