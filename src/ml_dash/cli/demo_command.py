@@ -25,7 +25,9 @@ from ..errors import MissingExtra, MlDashError
 @click.option(
     "--cycles", default=1, show_default=True, type=click.IntRange(1, 1000), help="Pick-and-place cycles of 10 s each."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the block's place and the noise.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the block's place and the noise."
+)
 def demo(dash_root: str, prefix: str | None, cycles: int, seed: int) -> None:
     """Record a simulated robot arm that picks up a block and places it.
 
@@ -67,6 +69,8 @@ def _free_prefix(root: Path, wanted: str | None) -> str:
     if not root.joinpath(*check_prefix(name)).exists():
         return name
     if wanted:
-        raise click.BadParameter(f"{wanted!r} is already recorded in {str(root)!r}: take another name", param_hint="--prefix")
+        raise click.BadParameter(
+            f"{wanted!r} is already recorded in {str(root)!r}: take another name", param_hint="--prefix"
+        )
     numbered = (f"{name}-{n}" for n in range(2, 1000))
     return next(free for free in numbered if not root.joinpath(*free.split("/")).exists())

@@ -115,17 +115,18 @@ def find_contact(exp: Any) -> Contact | None:
     """The longest time in the first cycle during which the wrist carried more than the hand itself."""
     entries = exp.tracks("sensors/force").read(end_timestamp=CYCLE_S, columns=["fz"])["entries"]
     times = np.array([entry["timestamp"] for entry in entries])
-    weight = np.array([entry["fz"] for entry in entries])
-    load = weight - np.median(weight[times < 1.0])
+    force = np.array([entry["fz"] for entry in entries])
     window = round(TOUCH_S * RATES_HZ["sensors/force"])
-    touching = np.convolve(load, np.full(window, 1 / window), mode="same") > TOUCH_N
+    smooth = np.convolve(force, np.full(window, 1 / window), mode="same")
+    touching = smooth - np.median(force[times < 1.0]) > TOUCH_N
     edges = np.flatnonzero(np.diff(np.concatenate([[False], touching, [False]]).astype(int))).reshape(-1, 2)
     if not edges.size:
         return None
     first, after = edges[np.argmax(edges[:, 1] - edges[:, 0])]
     quarter = (after - first) // 4
-    carried = float(load[first + quarter : after - quarter].mean())
-    return Contact(float(times[first]), float(times[after - 1]), carried)
+    hand_alone = np.median(force[max(first - 6 * window, 0) : max(first - window, 1)])
+    load = force[first + quarter : after - quarter].mean() - hand_alone
+    return Contact(float(times[first]), float(times[after - 1]), float(load))
 
 
 def export_parquet(exp: Any, topic: str, path: Path) -> int:

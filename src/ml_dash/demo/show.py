@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,9 +33,7 @@ def verdict(console: Console, good: bool, text: str) -> None:
     """One line with a tick or a cross before it."""
     marks = ("ok", "FAILED") if glyphs_for(console.encoding) is ASCII else ("✓", "✗")
     mark = (marks[0], "bold green") if good else (marks[1], "bold red")
-    line = Table.grid(padding=(0, 1))
-    line.add_row(Text(*mark), Text(text))
-    console.print(line)
+    console.print(Text.assemble(mark, " ", text))
 
 
 def recorded(console: Console, tallies: Mapping[str, Tally], simulated_s: float, elapsed_s: float) -> None:
@@ -46,10 +45,10 @@ def recorded(console: Console, tallies: Mapping[str, Tally], simulated_s: float,
 
 def placements(console: Console, cycles: list[Placement]) -> None:
     """Whether the block went where it should, on the strength of the simulated block itself."""
-    best, worst = min(p.lifted_m for p in cycles), max(p.miss_m for p in cycles)
-    times = "" if len(cycles) == 1 else f"{sum(p.succeeded for p in cycles)} of {len(cycles)} times: "
-    where = f"lifted {best * 100:.0f} cm, held by friction alone, set down {worst * 1000:.1f} mm from its target"
-    verdict(console, all(p.succeeded for p in cycles), f"picked and placed {times}{where}")
+    lifted, miss = min(p.lifted_m for p in cycles) * 100, max(p.miss_m for p in cycles) * 1000
+    times = "" if len(cycles) == 1 else f" {sum(p.succeeded for p in cycles)} of {len(cycles)} times"
+    where = f"{miss:.1f} mm from its target, lifted {lifted:.0f} cm, held by friction alone"
+    verdict(console, all(p.succeeded for p in cycles), f"placed the block{times} {where}")
 
 
 def compared(console: Console, written: Mapping[str, Tally], read: Mapping[str, Tally]) -> bool:
@@ -66,8 +65,8 @@ def contact(console: Console, found: Contact | None) -> None:
     if found is None:
         verdict(console, False, "no contact found in sensors/force")
         return
-    weighed = f"the wrist carried {found.load_n:.2f} N more, a block of {found.mass_kg * 1000:.0f} g"
-    verdict(console, True, f"found the grasp in sensors/force, {found.start:.2f} to {found.end:.2f} s: {weighed}")
+    weighed = f"{found.load_n:.2f} N more, a block of {found.mass_kg * 1000:.0f} g"
+    verdict(console, True, f"found the grasp in sensors/force at {found.start:.2f} s: {weighed}")
 
 
 def exported(console: Console, topic: str, path: Path, size_bytes: int) -> None:
@@ -91,7 +90,8 @@ def topics(console: Console, run: Any) -> None:
             decimal(info.size_bytes),
             f"{info.size_bytes / info.count:.0f}",
         )
-    console.print("\n", table, sep="")
+    console.print()
+    console.print(table)
 
 
 def picture(console: Console, run: Any, found: Contact | None) -> None:
@@ -105,7 +105,8 @@ def picture(console: Console, run: Any, found: Contact | None) -> None:
     marks = {found.start: "weight taken", found.end: "set down"} if found else {}
     glyphs = glyphs_for(console.encoding)
     drawn = plot(list(forces), columns, width=min(console.width, 100), height=5, glyphs=glyphs, marks=marks)
-    console.print("\n", Text(drawn, style="cyan"), sep="", soft_wrap=True)
+    console.print()
+    console.print(Text(drawn, style="cyan"), soft_wrap=True)
 
 
 def _first_cycle(run: Any, topic: str) -> list[dict[str, Any]]:
@@ -113,21 +114,21 @@ def _first_cycle(run: Any, topic: str) -> list[dict[str, Any]]:
     return entries
 
 
-def next_steps(console: Console, prefix: str, root: str, found: Contact | None, folder: Path) -> None:
+def next_steps(console: Console, program: str, folder: Path) -> None:
     """Where the files are, and a program that runs as printed."""
     files = f"{folder}\n  tracks/robot_state/data.jsonl\n  files/robot_state.parquet"
-    for title, body in (("Files", files), ("Try next, in Python", snippet(prefix, root, found, folder))):
+    for title, body in (("Files", files), ("Try next, in Python", program)):
         console.print(f"\n[bold]{title}[/bold]")
         for line in body.splitlines():
             console.print(Text(f"  {line}"), soft_wrap=True)
 
 
-def snippet(prefix: str, root: str, found: Contact | None, folder: Path) -> str:
+def snippet(prefix: str, root: str, found: Contact | None) -> str:
     """A program that reads the moment of the grasp."""
     start, end = (found.start - 0.5, found.start + 0.5) if found else (0.0, 1.0)
     return f"""\
 import ml_dash
-run = ml_dash.open({prefix!r}, dash_root={root!r})
+run = ml_dash.open({json.dumps(prefix)}, dash_root={json.dumps(root)})
 force = run.tracks("sensors/force")
 grasp = force.read(start_timestamp={start:.2f}, end_timestamp={end:.2f}, columns=["fz"])
 print(max(entry["fz"] for entry in grasp["entries"]), "N at most")"""

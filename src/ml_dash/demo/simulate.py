@@ -60,13 +60,14 @@ class PickAndPlace:
     Args:
         cycles: how often; the simulation ends by itself.
         seed: of where the block stands, where it shall go, and the sensors' noise. Same seed, same samples.
+        model: the world in MuJoCo's XML.
     """
 
-    def __init__(self, cycles: int = 1, seed: int = 0) -> None:
+    def __init__(self, cycles: int = 1, seed: int = 0, model: str = MODEL) -> None:
         self.cycles = cycles
         self.placements: list[Placement] = []
         self._rng = np.random.default_rng(seed)
-        self._model = mujoco.MjModel.from_xml_string(MODEL)
+        self._model = mujoco.MjModel.from_xml_string(model)
         self._data = mujoco.MjData(self._model)
         self._control = JointControl(self._model)
         self._kinematics = InverseKinematics(self._model)

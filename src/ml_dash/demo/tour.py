@@ -23,8 +23,9 @@ def tour(console: Console, dash_root: str, prefix: str, cycles: int, seed: int) 
     """
     folder = Path(dash_root, *prefix.split("/"))
     arm = PickAndPlace(cycles=cycles, seed=seed)
+    console.print("A simulated 7-joint arm picks up a block and places it.\n", style="bold")
     recorded = _record(console, arm, dash_root, prefix, seed)
-    with ml_dash.open(prefix, dash_root=dash_root) as run:
+    if run := ml_dash.open(prefix, dash_root=dash_root):
         show.placements(console, arm.placements)
         equal = show.compared(console, recorded, read_back(run, recorded, arm.seconds))
         contact = find_contact(run)
@@ -33,7 +34,7 @@ def tour(console: Console, dash_root: str, prefix: str, cycles: int, seed: int) 
         show.exported(console, EXPORTED, parquet, export_parquet(run, EXPORTED, parquet))
         show.topics(console, run)
         show.picture(console, run, contact)
-    show.next_steps(console, prefix, dash_root, contact, folder)
+    show.next_steps(console, show.snippet(prefix, dash_root, contact), folder)
     return equal and all(placement.succeeded for placement in arm.placements)
 
 
