@@ -1,0 +1,56 @@
+"""This project, called as its API document writes it; reading through `ml_dash.open`, which changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dash
+import numpy as np
+from ml_dash import Experiment
+
+from benchmarks.systems import Row, System
+from benchmarks.workload import TOPIC, Arrays
+
+PREFIX = "bench/recorder/run"
+
+
+class Ours(System):
+    line = "exp.tracks(topic).append(q=q, qd=qd, ee_pos=ee_pos, ee_quat=ee_quat, _ts=t)"
+    syncs = True
+
+    def open(self, folder: Path, topics: Sequence[str]) -> dict[str, Any]:
+        self.run = Experiment(prefix=PREFIX, dash_root=folder).run
+        self.exp = self.run.__enter__()
+        return {"exp": self.exp}
+
+    def close(self) -> None:
+        self.exp.tracks.flush()
+        self.run.__exit__(None, None, None)
+
+    def extend(self, columns: Arrays) -> None:
+        fields = {name: values for name, values in columns.items() if name != "timestamp"}
+        self.exp.tracks(TOPIC).extend(_ts=columns["timestamp"], **fields)
+
+    def window(self, folder: Path, start: float, end: float) -> list[Row]:
+        return track(folder).read(start_timestamp=start, end_timestamp=end)["entries"]
+
+    def full(self, folder: Path) -> list[Row]:
+        return track(folder).read()["entries"]
+
+    def column(self, folder: Path) -> np.ndarray:
+        return np.array([row["q"] for row in track(folder).read(columns=["q"])["entries"]])
+
+    def parquet(self, folder: Path, target: Path) -> None:
+        target.write_bytes(track(folder).read(format="parquet"))
+
+    def survivors(self, folder: Path) -> Sequence[float]:
+        return [row["timestamp"] for row in self.full(folder)]
+
+
+def track(folder: Path) -> Any:
+    return ml_dash.open(PREFIX, dash_root=folder).tracks(TOPIC)
+
+
+SYSTEM = Ours()
