@@ -167,6 +167,16 @@ class Drain:
             shutil.rmtree(stream.path, ignore_errors=True)
         self._store.forget(stream.writer)
 
+    def finish(self) -> None:
+        """The own journal is closed and applied: remove it. Inside `exclusively`."""
+        if self._journal is not None and not self._journal.is_forked:
+            self.discard(Stream(self._journal.path, self._files))
+
+    def after_fork_in_child(self) -> None:
+        """A pass that was under way goes on in the parent only."""
+        self._mutex = threading.RLock()
+        self._busy = False
+
     def _remove_unborn(self) -> None:
         """Folders of processes that died between creating their journal and naming it hold no entry."""
         for name in os.listdir(self._folder):

@@ -6,6 +6,7 @@
     ├── InvalidPrefix     (ValueError)       a prefix that cannot name an experiment
     ├── InvalidWindow     (ValueError)       a range, column list or format that cannot be read
     ├── InvalidQuery      (ValueError)       an expression, rule or option of the analysis that makes no sense
+    ├── ExperimentNotFound (LookupError)     a prefix nobody recorded under
     ├── TrackNotFound     (LookupError)      a topic nobody recorded
     ├── NotOpen           (RuntimeError)     used outside an open run
     ├── StoreUnavailable  (ConnectionError)  not reachable now; the only error that is retried
@@ -42,6 +43,10 @@ class InvalidWindow(MlDashError, ValueError):
 
 class InvalidQuery(MlDashError, ValueError):
     """An expression, alignment rule or option of the analysis that cannot be answered."""
+
+
+class ExperimentNotFound(MlDashError, LookupError):
+    """Nobody recorded under this prefix."""
 
 
 class TrackNotFound(MlDashError, LookupError):

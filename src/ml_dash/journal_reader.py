@@ -170,3 +170,17 @@ def is_dead(stream: Stream) -> int | None:
         pass
     stream.files.close(fd)
     return None
+
+
+def is_alive(stream: Stream) -> bool:
+    """Whether some process holds the journal's lock; nothing is created, so it works on read-only media."""
+    try:
+        fd = stream.files.open(stream.path / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not stream.files.lock(fd, wait=False, shared=True)
+    except OSError:
+        return False
+    finally:
+        stream.files.close(fd)

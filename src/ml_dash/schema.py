@@ -41,6 +41,8 @@ def _joined(types: set[str]) -> str:
     lists = sorted(name for name in types if name.startswith("list["))
     if len(lists) > 1:
         elements = {name[5:].split(";")[0] for name in lists if name != "list[; 0]"}
+        if elements == {"int", "float"}:
+            elements = {"float"}
         element = elements.pop() if len(elements) == 1 else "any"
         types = (types - set(lists)) | {f"list[{element}; ...]"}
     return " | ".join(sorted(types))

@@ -36,7 +36,8 @@ def demo(dash_root: str, prefix: str | None, cycles: int, seed: int) -> None:
     """
     try:
         _require()
-        succeeded = _run(dash_root, _free_prefix(Path(dash_root), prefix), cycles, seed)
+        root = Path(dash_root).expanduser()
+        succeeded = _run(str(root), _free_prefix(root, prefix), cycles, seed)
     except (MlDashError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not succeeded:

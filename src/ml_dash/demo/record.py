@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from ml_dash import Experiment
+
 from .simulate import CYCLE_S, RATES_HZ, PickAndPlace, Placement, Sample
 
 GRAVITY = 9.81
@@ -20,9 +22,9 @@ TOUCH_N, TOUCH_S = 1.5, 0.05
 
 
 class Tally(NamedTuple):
-    """How many entries of a topic, and a SHA-256 over all of them, values included."""
+    """How many entries a topic has, and a SHA-256 over all of them, values included."""
 
-    count: int
+    entries: int
     digest: str
 
 
@@ -50,11 +52,16 @@ class Contact(NamedTuple):
     load_n: float
 
     @property
+    def around(self) -> tuple[float, float]:
+        """The second around the moment in which the weight was taken."""
+        return round(self.start - 0.5, 2), round(self.start + 0.5, 2)
+
+    @property
     def mass_kg(self) -> float:
         return self.load_n / GRAVITY
 
 
-def record(exp: Any, arm: PickAndPlace, seed: int, on_time: Callable[[float], None]) -> dict[str, Tally]:
+def record(exp: Experiment, arm: PickAndPlace, seed: int, on_time: Callable[[float], None]) -> dict[str, Tally]:
     """Record the whole simulation into an open run; every entry's values and time are tallied on the way in.
 
     Args:
@@ -93,14 +100,14 @@ def _reported(samples: Iterable[Sample], on_time: Callable[[float], None]) -> It
         yield sample
 
 
-def _log_placement(exp: Any, cycle: int, placement: Placement) -> None:
+def _log_placement(exp: Experiment, cycle: int, placement: Placement) -> None:
     lifted, miss = placement.lifted_m, placement.miss_m
     exp.metrics("placement").log(cycle=cycle, lifted_m=lifted, miss_m=miss, tilt_rad=placement.tilt_rad)
     level, verdict = ("info", "placed") if placement.succeeded else ("error", "not placed")
     exp.log(f"{verdict}: lifted {lifted * 100:.1f} cm, {miss * 1000:.1f} mm from the target", level=level, cycle=cycle)
 
 
-def read_back(exp: Any, topics: Iterable[str], seconds: float) -> dict[str, Tally]:
+def read_back(exp: Experiment, topics: Iterable[str], seconds: float) -> dict[str, Tally]:
     """Read every topic again, in windows of one cycle, and tally what comes back as `record` did."""
     tallies = Tallies()
     for topic in topics:
@@ -111,7 +118,7 @@ def read_back(exp: Any, topics: Iterable[str], seconds: float) -> dict[str, Tall
     return tallies.result()
 
 
-def find_contact(exp: Any) -> Contact | None:
+def find_contact(exp: Experiment) -> Contact | None:
     """The longest time in the first cycle during which the wrist carried more than the hand itself."""
     entries = exp.tracks("sensors/force").read(end_timestamp=CYCLE_S, columns=["fz"])["entries"]
     times = np.array([entry["timestamp"] for entry in entries])
@@ -129,7 +136,13 @@ def find_contact(exp: Any) -> Contact | None:
     return Contact(float(times[first]), float(times[after - 1]), float(load))
 
 
-def export_parquet(exp: Any, topic: str, path: Path) -> int:
+def read_window(exp: Experiment, topics: Iterable[str], window: tuple[float, float]) -> dict[str, list[dict[str, Any]]]:
+    """The entries of each topic from the window's start to its end, both included."""
+    start, end = window
+    return {t: exp.tracks(t).read(start_timestamp=start, end_timestamp=end)["entries"] for t in topics}
+
+
+def export_parquet(exp: Experiment, topic: str, path: Path) -> int:
     """Write one topic to a Parquet file; returns its size in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.write_bytes(exp.tracks(topic).read(format="parquet"))

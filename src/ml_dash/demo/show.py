@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from ml_dash import Experiment
+
 from ..cli.plot_text import ASCII, glyphs_for, plot
 from .record import Contact, Tally
 from .simulate import CYCLE_S, RATES_HZ, Placement
@@ -38,7 +40,7 @@ def verdict(console: Console, good: bool, text: str) -> None:
 
 def recorded(console: Console, tallies: Mapping[str, Tally], simulated_s: float, elapsed_s: float) -> None:
     """How much was recorded, and how fast."""
-    total = sum(tally.count for tally in tallies.values())
+    total = sum(tally.entries for tally in tallies.values())
     took = f"{simulated_s:.0f} s of robot time in {elapsed_s:.1f} s"
     verdict(console, True, f"recorded {total:,} entries in {len(tallies)} topics, {took}")
 
@@ -54,7 +56,7 @@ def placements(console: Console, cycles: list[Placement]) -> None:
 def compared(console: Console, written: Mapping[str, Tally], read: Mapping[str, Tally]) -> bool:
     """Whether reading gave what was recorded, value for value; names the topics that differ."""
     wrong = sorted(topic for topic in written.keys() | read.keys() if written.get(topic) != read.get(topic))
-    total = sum(tally.count for tally in read.values())
+    total = sum(tally.entries for tally in read.values())
     same = f"read back {total:,} entries, every value equal to what was recorded"
     verdict(console, not wrong, f"read back {total:,} entries; different: {', '.join(wrong)}" if wrong else same)
     return not wrong
@@ -69,17 +71,27 @@ def contact(console: Console, found: Contact | None) -> None:
     verdict(console, True, f"found the grasp in sensors/force at {found.start:.2f} s: {weighed}")
 
 
+def window(console: Console, entries: Mapping[str, list[dict[str, Any]]], elapsed_s: float) -> None:
+    """What lies in a window cut out of every topic."""
+    total, grip = sum(map(len, entries.values())), max(e["force"] for e in entries["robot/gripper"])
+    text = f"cut the second around it out of {len(entries)} topics: {total:,} entries in {elapsed_s * 1000:.0f} ms"
+    verdict(console, total > 0, f"{text}, grip {grip:.0f} N")
+
+
 def exported(console: Console, topic: str, path: Path, size_bytes: int) -> None:
+    """Which file holds the export; its folder is shown with the files."""
     verdict(console, True, f"exported {topic} to Parquet, {decimal(size_bytes)}: files/{path.name}")
 
 
-def topics(console: Console, run: Any) -> None:
+def topics(console: Console, run: Experiment) -> None:
     """The topics with what was measured of them, from the tracks' own list."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Topic", no_wrap=True)
     for title in ("Rate", "Entries", "First", "Last", "Size", "Bytes/entry"):
         table.add_column(title, justify="right", no_wrap=True)
     for info in run.tracks.list():
+        assert info.first_timestamp is not None
+        assert info.last_timestamp is not None
         rate = (info.count - 1) / (info.last_timestamp - info.first_timestamp)
         table.add_row(
             info.topic,
@@ -94,7 +106,7 @@ def topics(console: Console, run: Any) -> None:
     console.print(table)
 
 
-def picture(console: Console, run: Any, found: Contact | None) -> None:
+def picture(console: Console, run: Experiment, found: Contact | None) -> None:
     """The block's height and the force at the wrist during the first cycle, on one time axis."""
     heights = {e["timestamp"]: e["pos"][2] * 100 for e in _first_cycle(run, "object/pose")}
     forces = {e["timestamp"]: e["fz"] for e in _first_cycle(run, "sensors/force")}
@@ -109,7 +121,7 @@ def picture(console: Console, run: Any, found: Contact | None) -> None:
     console.print(Text(drawn, style="cyan"), soft_wrap=True)
 
 
-def _first_cycle(run: Any, topic: str) -> list[dict[str, Any]]:
+def _first_cycle(run: Experiment, topic: str) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = run.tracks(topic).read(end_timestamp=CYCLE_S)["entries"]
     return entries
 
@@ -125,7 +137,7 @@ def next_steps(console: Console, program: str, folder: Path) -> None:
 
 def snippet(prefix: str, root: str, found: Contact | None) -> str:
     """A program that reads the moment of the grasp."""
-    start, end = (found.start - 0.5, found.start + 0.5) if found else (0.0, 1.0)
+    start, end = found.around if found else (0.0, 1.0)
     return f"""\
 import ml_dash
 run = ml_dash.open({json.dumps(prefix)}, dash_root={json.dumps(root)})

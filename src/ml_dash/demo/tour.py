@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.console import Console
 import ml_dash
 
 from . import show
-from .record import Tally, export_parquet, find_contact, read_back, record
+from .record import Contact, Tally, export_parquet, find_contact, read_back, read_window, record
 from .simulate import PickAndPlace
 
 EXPORTED = "robot/state"
@@ -25,11 +26,10 @@ def tour(console: Console, dash_root: str, prefix: str, cycles: int, seed: int) 
     arm = PickAndPlace(cycles=cycles, seed=seed)
     console.print("A simulated 7-joint arm picks up a block and places it.\n", style="bold")
     recorded = _record(console, arm, dash_root, prefix, seed)
-    if run := ml_dash.open(prefix, dash_root=dash_root):
+    with ml_dash.open(prefix, dash_root=dash_root) as run:
         show.placements(console, arm.placements)
         equal = show.compared(console, recorded, read_back(run, recorded, arm.seconds))
-        contact = find_contact(run)
-        show.contact(console, contact)
+        contact = _contact(console, run, recorded)
         parquet = folder / "files" / f"{EXPORTED.replace('/', '_')}.parquet"
         show.exported(console, EXPORTED, parquet, export_parquet(run, EXPORTED, parquet))
         show.topics(console, run)
@@ -47,3 +47,14 @@ def _record(console: Console, arm: PickAndPlace, dash_root: str, prefix: str, se
         recorded = record(exp, arm, seed, on_time)
     show.recorded(console, recorded, arm.seconds, time.perf_counter() - started)
     return recorded
+
+
+def _contact(console: Console, run: ml_dash.Experiment, topics: Iterable[str]) -> Contact | None:
+    """Find the grasp in the force track, and cut the moment out of every topic."""
+    found = find_contact(run)
+    show.contact(console, found)
+    if found:
+        started = time.perf_counter()
+        entries = read_window(run, topics, found.around)
+        show.window(console, entries, time.perf_counter() - started)
+    return found

@@ -163,9 +163,7 @@ def _pivot(entries: Sequence[Entry]) -> dict[str, _Column]:
             present[name] += times
     present.pop("timestamp", None)
     count = len(entries)
-    return {
-        name: _Column([entry.get(name) for entry in entries], count - times) for name, times in present.items()
-    }
+    return {name: _Column([entry.get(name) for entry in entries], count - times) for name, times in present.items()}
 
 
 def _look(column: _Column) -> tuple[_Seen, Any]:

@@ -7,10 +7,11 @@ Everything the entries hold comes back: `entries_from_table(read_parquet(data))`
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from .arrow import import_pyarrow
+from ..store import Entry
+from .arrow import import_pyarrow, table_from_entries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,3 +77,9 @@ def _module() -> Any:
     import pyarrow.parquet
 
     return pyarrow.parquet
+
+
+def to_parquet(topic: str, blocks: Iterator[list[Entry]]) -> bytes:
+    """`format="parquet"`: every column that occurs anywhere, as the bytes of one file."""
+    import_pyarrow()
+    return write_parquet(table_from_entries(entry for block in blocks for entry in block))

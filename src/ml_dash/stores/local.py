@@ -172,6 +172,11 @@ class LocalStore:
                 return False
             return compact_file(self._file(path), self._files, self._pace)
 
+    def compact_all(self) -> None:
+        """Compact every track that needs it."""
+        for topic in self._layout.topics(MERGED):
+            self.compact(Track(MERGED, topic))
+
     def remove(self, track: Track) -> None:
         """Delete a series with all its entries."""
         with self._locked():

@@ -1,0 +1,116 @@
+"""The two threads behind a recording: one keeps the journal ahead and synced, one drains it.
+
+Both do short pieces of work and sleep between them, because they share the interpreter with the control loop: a
+thread that wants the interpreter lock gets it within a piece's length instead of the 5 ms a busy thread may keep it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from .drain import Drain
+from .errors import StoreUnavailable
+from .journal import Journal, Mark
+
+SYNC_EVERY_S = 0.2
+DRAIN_EVERY_S = 1.0
+WORK_S, REST_S = 100e-6, 200e-6
+BACKLOG_BYTES = 64 << 20
+"""Beyond this much undrained journal the pieces become five times as long, so that the disk space comes back."""
+
+log = logging.getLogger("ml_dash")
+
+
+class Pace:
+    """Rests after each stretch of work, on the background thread only; a caller's own flush runs at full speed."""
+
+    def __init__(self) -> None:
+        self.thread: int | None = None
+        self.work_s = WORK_S
+        self._since = 0.0
+
+    def __call__(self) -> None:
+        """Called every few entries."""
+        if threading.get_ident() != self.thread:
+            return
+        if time.perf_counter() - self._since > self.work_s:
+            time.sleep(REST_S)
+            self._since = time.perf_counter()
+
+
+class Background:
+    """Runs `Journal.prepare` and `Journal.sync` several times a second, and a drain pass every second."""
+
+    def __init__(self, journal: Journal, drain: Drain, pace: Pace) -> None:
+        self._journal, self._drain, self._pace = journal, drain, pace
+        self._start_lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
+        self._segment_filled = threading.Event()
+
+    def wake(self) -> None:
+        """A segment filled, or a child's own stream began: be there, and prepare the next."""
+        self._segment_filled.set()
+        if not self._threads and not self._stop.is_set():
+            self.start()
+
+    def start(self) -> None:
+        """Start the threads; once."""
+        with self._start_lock:
+            if self._threads or self._stop.is_set():
+                return
+            for name, work in (("keep", self._keep), ("drain", self._drain_often)):
+                thread = threading.Thread(target=work, name=f"ml_dash-{name}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def stop(self) -> None:
+        """End the threads after what they are doing now."""
+        self._stop.set()
+        self._segment_filled.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def after_fork_in_child(self) -> None:
+        """The threads stayed with the parent; new ones start when this process appends."""
+        self._start_lock = threading.Lock()
+        self._reset()
+
+    def _keep(self) -> None:
+        due = time.monotonic() + SYNC_EVERY_S
+        while not self._stop.is_set():
+            self._segment_filled.wait(max(0.0, due - time.monotonic()))
+            self._segment_filled.clear()
+            self._quietly(self._journal.prepare)
+            if time.monotonic() >= due:
+                self._quietly(self._journal.sync)
+                due = time.monotonic() + SYNC_EVERY_S
+
+    def _drain_often(self) -> None:
+        self._pace.thread = threading.get_ident()
+        before = Mark(0, 0)
+        while not self._stop.wait(DRAIN_EVERY_S):
+            now = self._journal.mark()
+            behind = self._journal.pending_bytes(before)
+            self._pace.work_s = WORK_S * (5 if behind > BACKLOG_BYTES else 1)
+            if before != Mark(0, 0):
+                self._quietly(lambda upto=before: self._drain.run(upto, clean=True))  # type: ignore[misc]
+            before = now
+
+    def _quietly(self, work: Callable[[], None]) -> None:
+        """Nothing that fails here loses data: the journal keeps it, and the next round or `flush` meets it again."""
+        try:
+            work()
+        except StoreUnavailable as error:
+            log.info("the store is not reachable, recording goes on: %s", error)
+        except OSError as error:
+            log.warning("recording goes on in the journal: %s", error)
+        except Exception:
+            log.exception("recording goes on in the journal")

@@ -1,0 +1,65 @@
+"""`experiment.log("text")`: lines of text with a level, kept with the run and passed to `logging`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from .errors import InvalidEntry, NotOpen
+from .session import Session
+from .store import Entry, Track, Window
+
+TRACK = Track("logs", "logs")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_log = logging.getLogger("ml_dash.run")
+
+
+class Log:
+    """The log of one experiment: `experiment.log("grasped", level="info", force=12.5)`."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def bind(self, session: Session | None) -> None:
+        """A run started, or ended (None)."""
+        self._session = session
+
+    def _open(self) -> Session:
+        if self._session is None or self._session.closed:
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+        return self._session
+
+    def __call__(self, message: str, /, level: str = "info", **fields: Any) -> Log:
+        """Log a line into `logs/logs.jsonl` and to the standard logger `ml_dash.run`.
+
+        Args:
+            message: the text.
+            level: "debug", "info", "warning", "error" or "critical", or a number of the `logging` module.
+            **fields: anything `TrackBuilder.append` takes, kept beside the text; `message` and `timestamp` are taken.
+
+        Raises:
+            InvalidEntry: (a ValueError) an unknown level, or a field that cannot be recorded.
+            NotOpen: outside an open run.
+        """
+        name = _level_name(level)
+        if "message" in fields:
+            raise InvalidEntry("field 'message' of a log line is taken; rename the field")
+        self._open().put(TRACK, {"level": name, "message": str(message), **fields})
+        _log.log(logging.getLevelName(name.upper()), "%s", message, extra={"fields": fields})
+        return self
+
+    def read(self, start_index: int = 0, limit: int | None = None) -> list[Entry]:
+        """The lines as `{"index", "timestamp", "level", "message", ...}`, in the order of logging."""
+        window = Window(first=start_index, limit=limit)
+        return [entry for block in self._open().read(TRACK, window) for entry in block]
+
+
+def _level_name(level: Any) -> str:
+    if isinstance(level, int) and not isinstance(level, bool):
+        level = logging.getLevelName(level)
+    name = level.lower() if isinstance(level, str) else ""
+    name = {"warn": "warning", "fatal": "critical"}.get(name, name)
+    if name not in LEVELS:
+        raise InvalidEntry(f"unknown level {level!r}; known are {', '.join(LEVELS)}")
+    return name

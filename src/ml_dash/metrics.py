@@ -1,0 +1,103 @@
+"""`experiment.metrics("train")`: index-based series, the sibling of tracks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .address import check_topic
+from .errors import InvalidWindow, NotOpen
+from .session import Session
+from .store import Track, TrackInfo, Window
+
+KIND = "metrics"
+
+
+class MetricsManager:
+    """All metrics of one experiment: `experiment.metrics("train").log(loss=0.1)`."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def __call__(self, name: str) -> MetricBuilder:
+        """The metric series of a name (the rules of topics apply)."""
+        return MetricBuilder(self._open(), check_topic(name))
+
+    def _open(self) -> Session:
+        if self._session is None or self._session.closed:
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+        return self._session
+
+    def bind(self, session: Session | None) -> None:
+        """A run started, or ended (None)."""
+        self._session = session
+
+    def list(self) -> list[TrackInfo]:
+        """Every metric series, sorted by name."""
+        return self._open().tracks(KIND)
+
+    def flush(self) -> MetricsManager:
+        """Everything logged before the call is in storage, durable, on return."""
+        self._open().flush()
+        return self
+
+
+class MetricBuilder:
+    """One metric series: entries with an index, 0, 1, 2, ..., in the order of logging."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session, self.name = session, name
+
+    def log(self, /, **fields: Any) -> MetricBuilder:
+        """Log one entry; it survives the death of the process on return.
+
+        Args:
+            **fields: as for `TrackBuilder.append`, `timestamp` and `index` excepted. The wall clock is kept beside them.
+
+        Raises:
+            InvalidEntry: (a ValueError) a field that cannot be recorded; nothing changed.
+            NotOpen: outside an open run.
+        """
+        if "index" in fields:
+            raise InvalidWindow(f"field 'index' of metric {self.name!r} is taken: it counts the entries; rename it")
+        self._session.put(Track(KIND, self.name), fields)
+        return self
+
+    def flush(self) -> MetricBuilder:
+        """This series is in storage, durable, on return."""
+        self._session.flush()
+        return self
+
+    def read(self, start_index: int = 0, limit: int | None = None) -> dict[str, Any]:
+        """Entries from an index on.
+
+        Args:
+            start_index: index of the first entry, at least 0.
+            limit: how many at most; None for all.
+
+        Returns:
+            `{"entries": [{"index": 0, "timestamp": wall seconds, ...}], "count": n}`, ascending by index.
+
+        Raises:
+            InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
+        """
+        window = Window(first=_count("start_index", start_index), limit=_limit(limit))
+        entries = [entry for block in self._session.read(Track(KIND, self.name), window) for entry in block]
+        return {"entries": entries, "count": len(entries)}
+
+    def __len__(self) -> int:
+        """The number of entries."""
+        return sum(len(block) for block in self._session.read(Track(KIND, self.name)))
+
+    def __bool__(self) -> bool:
+        """A series is true also while it is empty."""
+        return True
+
+
+def _limit(limit: int | None) -> int | None:
+    return None if limit is None else _count("limit", limit)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidWindow(f"{name} must be an integer of at least 0, got {value!r}")
+    return value

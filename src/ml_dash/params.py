@@ -1,0 +1,81 @@
+"""`experiment.params`: the run's parameters, one nested JSON object in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .entry import decode_body, encode_body, refusal
+from .errors import InvalidEntry, NotOpen
+from .session import Session
+
+DOCUMENT = "params"
+
+
+class Params:
+    """Parameters of one experiment: `experiment.params.set(lr=0.1, arm={"dof": 7})`."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def bind(self, session: Session | None) -> None:
+        """A run started, or ended (None)."""
+        self._session = session
+
+    def _open(self) -> Session:
+        if self._session is None or self._session.closed:
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+        return self._session
+
+    def set(self, mapping: Mapping[str, Any] | None = None, /, **values: Any) -> Params:
+        """Merge values into the parameters: dicts merge key by key, everything else is replaced.
+
+        Args:
+            mapping: parameters whose names are no Python names; `**values` win over it.
+            **values: numbers, text, lists, dicts, NumPy values.
+
+        Returns:
+            The parameters, for chaining.
+
+        Raises:
+            InvalidEntry: (a ValueError) a value that cannot be stored; nothing changed.
+            NotOpen: outside an open run.
+
+        Guarantees:
+            The file is replaced as a whole and durable on return; processes that set at once lose nothing.
+        """
+        if mapping is not None and not isinstance(mapping, Mapping):
+            raise InvalidEntry(f"params.set takes a mapping or names, got {type(mapping).__name__}")
+        session = self._open()
+        session.writing()
+        fields = {**(mapping or {}), **values}
+        try:
+            plain = decode_body(encode_body(fields))
+        except Exception as error:
+            raise refusal("params", fields, error) from error
+        session.store.update_document(DOCUMENT, lambda known: merged(known or {}, plain))  # type: ignore[arg-type]
+        return self
+
+    def get(self, name: str | None = None, default: Any = None) -> Any:
+        """All parameters as a dict, or one of them (`"arm.dof"` reaches into dicts), or the default."""
+        document = self._open().store.read_document(DOCUMENT) or {}
+        if name is None:
+            return document
+        if name in document:
+            return document[name]
+        value: Any = document
+        for part in name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+
+def merged(known: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with `new` merged in, dicts key by key."""
+    result = dict(known)
+    for name, value in new.items():
+        before = result.get(name)
+        both = isinstance(before, dict) and isinstance(value, Mapping)
+        result[name] = merged(before, value) if both else value  # type: ignore[arg-type]
+    return result

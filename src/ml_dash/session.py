@@ -1,0 +1,177 @@
+"""An open experiment: its store, and while it records, the journal and the threads behind it."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .background import Background, Pace
+from .drain import Drain
+from .entry import encode_body, refusal
+from .errors import NotOpen
+from .files import FILES, Files
+from .journal import Journal
+from .journal_reader import is_alive, streams
+from .store import MERGED, Entry, Store, Track, TrackInfo, Window
+from .view import View
+
+DURABILITIES = ("normal", "strict", "off")
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+class Session:
+    """What `tracks`, `metrics`, `params` and `log` write to and read from while an experiment is open.
+
+    Args:
+        store: keeps the entries. What it offers beyond the contract (compaction, fork handling) is used where present.
+        journals: the folder of the journals, or None where there are none to read.
+        recording: whether to open a journal; without it nothing is written.
+        durability: "normal" (a power cut costs some tenths of a second), "strict" (nothing), "off".
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journals: Path | None,
+        *,
+        recording: bool,
+        durability: str = "normal",
+        files: Files = FILES,
+        pace: Pace | None = None,
+    ) -> None:
+        self.store, self._journals, self._files = store, journals, files
+        self.view = View(store, journals, files)
+        self.journal: Journal | None = None
+        self._read_only = not recording
+        self.closed = False
+        if recording and journals is not None:
+            self._start(journals, durability, pace or Pace())
+
+    def _start(self, journals: Path, durability: str, pace: Pace) -> None:
+        self.journal = Journal(journals, files=self._files, durability=durability, wake=self._wake)
+        self._drain = Drain(
+            journals, self.store, self.journal, files=self._files, durable=durability != "off", pace=pace
+        )
+        self._background = Background(self.journal, self._drain, pace)
+        with self._drain.exclusively() as free:
+            if free:
+                self._drain.recover()
+        self._background.start()
+        _sessions.add(self)
+
+    def _wake(self) -> None:
+        if not self.closed:
+            self._background.wake()
+
+    def writing(self) -> Journal:
+        """The journal; raises NotOpen where nothing can be recorded."""
+        if self.journal is None or self.closed:
+            raise NotOpen(
+                "this experiment is open for reading only"
+                if self._read_only
+                else "the run is closed: log inside `with experiment.run:`"
+            )
+        return self.journal
+
+    def put(self, track: Track, fields: dict[str, Any]) -> None:
+        """Append one entry of a sequence, stamped with the wall clock."""
+        journal = self.writing()
+        if "timestamp" in fields:
+            raise refusal(track.topic, {}, TypeError("the field name 'timestamp' is taken"))
+        try:
+            body = encode_body((journal.track_id(track), time.time(), fields))
+        except Exception as error:
+            raise refusal(track.topic, fields, error) from error
+        journal.write(body)
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        """Blocks of entries in order, every append included that returned before."""
+        if self.closed:
+            raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+        return self.view.read(track, window)
+
+    def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+        """Every series of a kind, what journals still hold included."""
+        if self.closed:
+            raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+        return self.view.tracks(kind)
+
+    def flush(self) -> None:
+        """Everything appended before the call is in the store, durable, on return."""
+        journal = self.writing()
+        journal.sync()
+        self._drain.run()
+
+    def is_alone(self) -> bool:
+        """Whether no other process is recording this experiment."""
+        if self._journals is None:
+            return True
+        own = self.journal.writer if self.journal is not None else ""
+        return not any(is_alive(stream) for stream in streams(self._journals, self._files) if stream.writer != own)
+
+    def close(self, closing: Callable[[], None] = lambda: None) -> None:
+        """Drain everything, compact if no other process is recording, let go of the files.
+
+        Args:
+            closing: called when everything is stored and before the lock is released.
+
+        Raises:
+            OSError: not everything could be stored (a full disk); it is in the journal, and the next open applies it.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        _sessions.discard(self)
+        if self.journal is None:
+            self.store.close()
+            return
+        self._background.stop()
+        try:
+            self._finish(self.journal)
+            closing()
+        finally:
+            self.journal.release()
+            self.store.close()
+
+    def _finish(self, journal: Journal) -> None:
+        journal.close()
+        if journal.is_forked:
+            return
+        try:
+            self._drain.run()
+        except OSError as error:
+            warnings.warn(f"not everything is stored yet; the journal keeps it: {error}", stacklevel=4)
+            raise
+        with self._drain.exclusively() as free:
+            if free:
+                self._drain.finish()
+        if self.is_alone():
+            self._compact()
+
+    def _compact(self) -> None:
+        compact = getattr(self.store, "compact_all", None)
+        if compact is not None:
+            compact()
+
+    def after_fork_in_child(self) -> None:
+        """This process is a child: no threads, no locks, no mappings of the parent's."""
+        for part in (self.journal, self.store, self._drain, self._background):
+            after_fork = getattr(part, "after_fork_in_child", None)
+            if after_fork is not None:
+                after_fork()
+
+
+def _after_fork_in_child() -> None:
+    for session in list(_sessions):
+        session.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+

@@ -1,0 +1,285 @@
+"""Segments: immutable, sorted runs of one series' entries, as MongoDB and S3 keep them.
+
+A segment has a *header*, a small document that readers plan with, and a *body*, the entries.
+
+    header  { _id, t, lv, s0, s1, lo, hi, n, f, w, b, p, st, enc, raw, size, crc, bid, chunks, at }
+              t        the series                     lv      0 as written, 1 compacted, 2 archived
+              s0, s1   the numbers it holds; a series' segments are numbered 1, 2, 3, ... as they are committed
+              lo, hi   lowest and highest position: timestamps in a track, indices in a sequence
+              n        entries                        f       [[field, types], ...]; None when there are very many
+              w, b, p  writer, batch, piece of it     st      "live", "merged" (its entries are in another one), "cut"
+              enc      "mp+zstd", "parquet"           raw     bytes uncompressed (mp+zstd)
+              size     bytes of the body              crc     CRC32 of the body
+              bid      the body's id                  at      database time at which it was written
+              a, z     sequences only: lowest and highest timestamp
+              of, set, part, parts    from the compactor: which segments this set replaces
+              obj      archived: {key, size, sha256}; the body is an object in S3
+    body    { _id: bid, body: bytes, at }   further pieces of a body above 12 MiB as `bid#1`, `bid#2`, ...
+
+Later segments win: the rank of a segment is (s1, lv). Two copies of the same entries merge to the same answer, so a
+reader never needs to know whether a compaction has finished; only absence would hurt.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from statistics import median
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..columns import expand, is_columns
+from ..entry import decode_body, from_line, merge, to_line
+from ..errors import MissingExtra, StoreCorrupt
+from ..schema import observe, summary
+from ..store import MERGED, Batch, Entry, Track
+
+Header = dict[str, Any]
+
+LIVE, STUB, CUT = "live", "merged", "cut"
+MSGPACK, PARQUET = "mp+zstd", "parquet"
+
+PIECE_BYTES = 8 << 20
+"""Entries of one segment, uncompressed; a single larger entry is a segment of its own."""
+CHUNK_BYTES = 12 << 20
+"""MongoDB's limit for a document is 16 MiB."""
+MAX_FIELDS = 200
+"""Headers list the fields up to this number; beyond it a reader looks into the body."""
+JUMP_S = 60.0
+"""A gap longer than this, and far longer than the usual one, cuts a batch: one mixed batch (seconds since the start
+beside seconds since 1970) would otherwise make a segment that overlaps every window for ever."""
+MAX_PIECES = 64
+
+
+class Rank(NamedTuple):
+    """Where a segment stands among those of its series; for each field the highest rank wins."""
+
+    last: int
+    level: int
+
+
+def rank(header: Header) -> Rank:
+    """The segment's rank."""
+    return Rank(header["s1"], header["lv"])
+
+
+# ---------------------------------------------------------------- batches to pieces
+
+_0 = None | bool | int | float | str
+_1 = None | bool | int | float | str | list[_0] | dict[str, _0]  # type: ignore[valid-type]
+_2 = None | bool | int | float | str | list[_1] | dict[str, _1]  # type: ignore[valid-type]
+_3 = None | bool | int | float | str | list[_2] | dict[str, _2]  # type: ignore[valid-type]
+_plain_body: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(tuple[int, float, dict[str, _3]])
+"""Takes bodies of values that read as they were written. All else (bytes, dates, keys that are no text, deep nesting)
+goes through a line, as in every store."""
+
+
+def batch_entries(batch: Batch) -> dict[Track, list[Entry]]:
+    """The entries of each series as they will read, in the order of the batch."""
+    found: dict[Track, list[Entry]] = {}
+    for raw in batch.bodies:
+        try:
+            track_id, timestamp, fields = _plain_body.decode(raw)
+        except (msgspec.ValidationError, RecursionError):
+            track_id, entries = _any_body(raw)
+        else:
+            entries = [{"timestamp": timestamp, **fields}]
+        found.setdefault(batch.tracks[track_id], []).extend(entries)
+    return found
+
+
+def _any_body(raw: bytes) -> tuple[int, list[Entry]]:
+    body = decode_body(raw)
+    if not is_columns(body):
+        return body[0], [_as_read(body[1], body[2])]
+    plain = all(len(column) == 3 for column in body[3].values())
+    rows = chain.from_iterable(expand(body))
+    return body[0], [{"timestamp": t, **fields} if plain else _as_read(t, fields) for t, fields in rows]
+
+
+def _as_read(timestamp: float, fields: Mapping[str, Any]) -> Entry:
+    entry = from_line(to_line(timestamp, fields))
+    if entry is None:
+        raise StoreCorrupt("a journal body is no entry")
+    return entry
+
+
+def batch_checksum(batch: Batch) -> str:
+    """Tells two batches of one number apart."""
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=12)
+    for track_id, track in sorted(batch.tracks.items()):
+        digest.update(f"{track_id}\0{track.kind}\0{track.topic}\n".encode())
+    for body in batch.bodies:
+        digest.update(len(body).to_bytes(8, "little"))
+        digest.update(body)
+    return digest.hexdigest()
+
+
+class Piece(NamedTuple):
+    """What becomes one segment: header fields and body; number and position are given when it is inserted."""
+
+    header: Header
+    body: bytes
+
+
+def pieces(kind: str, entries: Sequence[Entry]) -> list[Piece]:
+    """The entries of one series in one batch, merged, cut at jumps of time and at the size limit."""
+    if kind != MERGED:
+        return [_piece(kind, part, raw) for part, raw in _sized(entries)]
+    parts = at_jumps(merge(entries))
+    return [_piece(kind, part, raw) for run in parts for part, raw in _sized(run)]
+
+
+def _piece(kind: str, entries: Sequence[Entry], raw: bytes) -> Piece:
+    body = compress(raw)
+    header = describe_part(kind, entries)
+    return Piece({**header, "enc": MSGPACK, "raw": len(raw), "size": len(body), "crc": zlib.crc32(body)}, body)
+
+
+def describe_part(kind: str, entries: Sequence[Entry]) -> Header:
+    """The header fields that follow from the entries."""
+    header: Header = {"n": len(entries), "f": field_types(entries)}
+    if kind == MERGED:
+        return {**header, "lo": entries[0]["timestamp"], "hi": entries[-1]["timestamp"]}
+    stamps = [entry["timestamp"] for entry in entries]
+    return {**header, "a": min(stamps), "z": max(stamps)}
+
+
+def at_jumps(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """Ascending entries, cut where time jumps; at most MAX_PIECES parts."""
+    stamps = [entry["timestamp"] for entry in entries]
+    gaps = [late - early for early, late in zip(stamps, stamps[1:], strict=False)]
+    if not gaps or max(gaps) <= JUMP_S:
+        return [entries]
+    limit = max(JUMP_S, 50.0 * median(gaps))
+    longest = sorted((gap, place) for place, gap in enumerate(gaps, start=1) if gap > limit)[-(MAX_PIECES - 1) :]
+    places = [0, *sorted(place for _, place in longest), len(entries)]
+    return [entries[first:last] for first, last in zip(places, places[1:], strict=False)]
+
+
+def _sized(entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], bytes]]:
+    """The entries with their encoding, halved until each part fits a segment."""
+    raw = encode_entries(entries)
+    if len(raw) <= PIECE_BYTES or len(entries) == 1:
+        yield entries, raw
+        return
+    middle = len(entries) // 2
+    yield from _sized(entries[:middle])
+    yield from _sized(entries[middle:])
+
+
+# ---------------------------------------------------------------- types of fields
+
+
+def field_types(entries: Sequence[Entry]) -> list[list[str]] | None:
+    """`[[field, types], ...]` as `schema.describe` names them; None where there are too many to list."""
+    columns: dict[str, list[Any]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            columns.setdefault(name, []).append(value)
+    columns.pop("timestamp", None)
+    if len(columns) > MAX_FIELDS:
+        return None
+    named = summary({name: _types(values) for name, values in columns.items()})
+    return [[name, types] for name, types in named.items()]
+
+
+_SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
+
+
+def _types(values: list[Any]) -> set[str]:
+    """The names of the types of one column's values; columns of plain lists without looking at each list alone."""
+    if set(map(type, values)) == {list} and all(values):
+        inner = set(map(type, chain.from_iterable(values)))
+        if len(inner) == 1 and (only := inner.pop()) in _SCALARS:
+            return {f"list[{_SCALARS[only]}; {size}]" for size in set(map(len, values))}
+    seen: dict[str, set[str]] = {}
+    observe(seen, ({"v": value} for value in values))
+    return seen.get("v", set())
+
+
+def united_types(lists: Iterable[list[list[str]]]) -> dict[str, str]:
+    """The columns of several segments together."""
+    seen: dict[str, set[str]] = {}
+    for fields in lists:
+        for name, types in fields:
+            seen.setdefault(name, set()).update(types.split(" | "))
+    return summary(seen)
+
+
+def may_hold(header: Header, columns: Sequence[str] | None) -> bool:
+    """Whether a read of these columns needs the segment."""
+    if columns is None or "timestamp" in columns or header["f"] is None:
+        return True
+    wanted = {name for column in columns for name in (column, column.split(".")[0])}
+    return any(name in wanted for name, _ in header["f"])
+
+
+# ---------------------------------------------------------------- bodies
+
+
+def compress(raw: bytes) -> bytes:
+    """zstd level 1: sensor floats hardly gain from more."""
+    return bytes(_zstd().ZstdCompressor(level=1).compress(raw))
+
+
+def encode_entries(entries: Sequence[Entry]) -> bytes:
+    """Entries as msgpack."""
+    return msgspec.msgpack.encode(entries)
+
+
+def decode_entries(header: Header, body: bytes) -> list[Entry]:
+    """The entries of a "mp+zstd" body.
+
+    Raises:
+        StoreCorrupt: the bytes are not the ones that were written.
+    """
+    check_body(header, body)
+    raw = _zstd().ZstdDecompressor().decompress(body, max_output_size=header["raw"])
+    try:
+        return msgspec.msgpack.decode(raw)  # type: ignore[no-any-return]
+    except RecursionError:
+        return decode_body(raw)
+
+
+def check_body(header: Header, body: bytes) -> None:
+    """The body is the one the header was written for."""
+    if len(body) != header["size"] or zlib.crc32(body) != header["crc"]:
+        raise StoreCorrupt(f"the body of segment {header['_id']} is damaged")
+
+
+def chunked(bid: str, body: bytes, at: float) -> list[dict[str, Any]]:
+    """The documents that hold a body."""
+    parts = [body[first : first + CHUNK_BYTES] for first in range(0, len(body), CHUNK_BYTES)] or [b""]
+    return [{"_id": chunk_id(bid, number), "body": part, "at": at} for number, part in enumerate(parts)]
+
+
+def chunk_id(bid: str, number: int) -> str:
+    """The id of one document of a body."""
+    return f"{bid}#{number}" if number else bid
+
+
+def chunk_ids(header: Header) -> list[str]:
+    """The ids of all documents of a segment's body."""
+    return [chunk_id(header["bid"], number) for number in range(header.get("chunks", 1))]
+
+
+def _zstd() -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingExtra("zstandard", "mongo") from None
+    return zstandard
+
+
+# ---------------------------------------------------------------- positions
+
+
+def following(position: float) -> float:
+    """The next float64."""
+    return math.nextafter(position, math.inf)

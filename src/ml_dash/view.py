@@ -1,0 +1,128 @@
+"""What a reader sees: the store's answer with what journals still hold merged into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .columns import expand, is_columns
+from .drain import not_applied
+from .entry import decode_body, from_line, merge, select, to_line
+from .files import FILES, Files
+from .journal import Mark
+from .journal_reader import Stream, streams
+from .schema import observe, summary
+from .store import MERGED, Entry, Store, Track, TrackInfo, Window
+
+ATTEMPTS = 5
+
+
+class View:
+    """Reads one experiment: store and journals together, without taking a lock or changing anything."""
+
+    def __init__(self, store: Store, folder: Path | None, files: Files = FILES) -> None:
+        self._store, self._folder, self._files = store, folder, files
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        """Blocks of entries in order, by the rules of `Store.read`, every append that returned before included."""
+        if track.kind == MERGED:
+            return self._read_merged(track, window)
+        return self._read_sequence(track, window)
+
+    def pending(self, track: Track, start: float | None = None, end: float | None = None) -> list[Entry]:
+        """What journals hold of a series and the store has not applied, in the order of appending."""
+        found: list[Entry] = []
+        for stream in self._streams():
+            ids = {track_id for track_id, known in stream.tracks().items() if known == track}
+            if ids:
+                again, first, _ = not_applied(stream, self._store.applied(stream.writer))
+                found.extend(_entries(stream, again.start if again else first, ids, start, end))
+        return found
+
+    def tracks(self, kind: str) -> list[TrackInfo]:
+        """Every series of a kind, sorted by topic, what journals still hold included."""
+        found = {info.topic: info for info in self._store.tracks(kind)}
+        for topic in self._pending_topics(kind):
+            track = Track(kind, topic)
+            waiting = self.pending(track)
+            if waiting:
+                found[topic] = self._described(track, found.get(topic))
+        return [found[topic] for topic in sorted(found)]
+
+    def _pending_topics(self, kind: str) -> set[str]:
+        return {track.topic for stream in self._streams() for track in stream.tracks().values() if track.kind == kind}
+
+    def _described(self, track: Track, stored: TrackInfo | None) -> TrackInfo:
+        """What is known of a series from reading it, because part of it is not in the store yet."""
+        seen: dict[str, set[str]] = {}
+        count, stamps = 0, []
+        for block in self.read(track):
+            observe(seen, block)
+            count += len(block)
+            stamps += [min(e["timestamp"] for e in block), max(e["timestamp"] for e in block)]
+        size = stored.size_bytes if stored is not None else 0
+        return TrackInfo(track.topic, count, min(stamps, default=None), max(stamps, default=None), summary(seen), size)
+
+    def _streams(self) -> list[Stream]:
+        return streams(self._folder, self._files) if self._folder is not None else []
+
+    def _read_merged(self, track: Track, window: Window) -> Iterator[list[Entry]]:
+        # Journals first: what a drain moves in between is then found twice, and merges with its twin.
+        waiting = merge(self.pending(track, window.start, window.end))
+        if not waiting:
+            yield from self._store.read(track, window)
+            return
+        columns = window.columns
+        whole = None if columns is None else tuple(dict.fromkeys(n for c in columns for n in (c, c.split(".")[0])))
+        for block in _interleave(self._store.read(track, Window(window.start, window.end, whole)), waiting):
+            selected = select(block, columns)
+            if selected:
+                yield selected
+
+    def _read_sequence(self, track: Track, window: Window) -> Iterator[list[Entry]]:
+        """Sequences do not merge, so a batch must not be seen on both sides: read again when one moved."""
+        for _ in range(ATTEMPTS):
+            before = self._numbers()
+            waiting = self.pending(track)
+            entries = [entry for block in self._store.read(track) for entry in block]
+            if before == self._numbers():
+                break
+        entries.extend({"index": index, **entry} for index, entry in enumerate(waiting, len(entries)))
+        last = None if window.limit is None else window.first + window.limit
+        selected = select(entries[window.first : last], window.columns)
+        if selected:
+            yield selected
+
+    def _numbers(self) -> list[tuple[str, int]]:
+        return [(stream.writer, self._store.applied(stream.writer)) for stream in self._streams()]
+
+
+def _entries(
+    stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None
+) -> Iterator[Entry]:
+    low = float("-inf") if start is None else start
+    high = float("inf") if end is None else end
+    for _, raw in stream.bodies(first, living=False):
+        body = decode_body(raw)
+        if body[0] not in ids:
+            continue
+        rows = expand(body, start, end) if is_columns(body) else iter([[(body[1], body[2])]])
+        for timestamp, fields in (row for block in rows for row in block):
+            if low <= timestamp <= high:
+                entry = from_line(to_line(timestamp, fields))
+                if entry is not None:
+                    yield entry
+
+
+def _interleave(blocks: Iterator[list[Entry]], waiting: list[Entry]) -> Iterator[list[Entry]]:
+    """Ascending blocks with ascending newer entries merged in."""
+    position = 0
+    for block in blocks:
+        last = block[-1]["timestamp"]
+        stop = position
+        while stop < len(waiting) and waiting[stop]["timestamp"] <= last:
+            stop += 1
+        yield merge([*block, *waiting[position:stop]]) if stop > position else block
+        position = stop
+    if position < len(waiting):
+        yield waiting[position:]
