@@ -75,7 +75,7 @@ def _problem(text: str, max_bytes: int) -> str:
 
 def _segment_problem(segment: str) -> str:
     if _UNSAFE.search(segment):
-        return f"has the part {segment!r}: no outer spaces, backslashes or any of <>:\"|?*~"
+        return f'has the part {segment!r}: no outer spaces, backslashes or any of <>:"|?*~'
     if segment[0] in ".-" or segment[-1] == ".":
         return f"has the part {segment!r}: no leading '.' or '-', no trailing '.'"
     if segment.casefold() in RESERVED_SEGMENTS:

@@ -141,4 +141,4 @@ def _unpack(code: str, shape: list[int], raw: bytes, first: int, last: int) -> l
         swapped = array.array(code, bytes(part))
         swapped.byteswap()
         part = memoryview(swapped).cast("B")
-    return part.cast(code, [last - first, *shape]).tolist() if last > first else []  # type: ignore[call-overload, no-any-return]
+    return part.cast(code, [last - first, *shape]).tolist() if last > first else []  # type: ignore[call-overload]

@@ -211,7 +211,7 @@ class Drain:
             sound = [body for body in batch.bodies if self._is_sound(stream, body, batch.tracks)]
             if len(sound) == len(batch.bodies):
                 raise
-            log.error("%d entries of a batch cannot be read and are set aside: %s", len(batch.bodies) - len(sound), error)
+            log.error("%d entries cannot be read and are set aside: %s", len(batch.bodies) - len(sound), error)
             self._store.append(Batch(batch.writer, batch.number, batch.tracks, sound))
 
     def _is_sound(self, stream: Stream, raw: bytes, tracks: Mapping[int, Track]) -> bool:

@@ -166,7 +166,7 @@ def decode_body(body: Any) -> list[Any]:
     try:
         return _body_decoder.decode(body)  # type: ignore[no-any-return]
     except RecursionError:
-        return on_fresh_stack(_body_decoder.decode, body)  # type: ignore[no-any-return]
+        return on_fresh_stack(_body_decoder.decode, body)
 
 
 def refusal(topic: str, fields: Mapping[str, Any], error: BaseException) -> InvalidEntry:

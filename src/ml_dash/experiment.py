@@ -143,7 +143,7 @@ class Experiment:
 
     @property
     def status(self) -> str | None:
-        """"running", "completed", "failed", "cancelled" or "crashed"; None before the first start."""
+        """ "running", "completed", "failed", "cancelled" or "crashed"; None before the first start."""
         return self.info.get("status")
 
     def close(self) -> None:

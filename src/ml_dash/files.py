@@ -25,6 +25,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+_IS_WINDOWS = os.name == "nt"
 _SOLID = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "overlay", "f2fs"})
 """File systems where allocated space is a promise: a later store into the mapping cannot meet a full disk."""
 
@@ -113,7 +114,7 @@ class Files:
             try:
                 return os.replace(source, target)
             except PermissionError:
-                if sys.platform != "win32" or time.monotonic() > deadline:
+                if not _IS_WINDOWS or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
 
@@ -175,16 +176,17 @@ class Files:
 
 
 def _lock_on_windows(fd: int, *, wait: bool) -> bool:
-    assert sys.platform == "win32"
-    while True:
-        os.lseek(fd, 0, os.SEEK_SET)
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-            return True
-        except OSError:
-            if not wait:
-                return False
-            time.sleep(0.01)
+    if sys.platform == "win32":
+        while True:
+            os.lseek(fd, 0, os.SEEK_SET)
+            try:
+                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+                return True
+            except OSError:
+                if not wait:
+                    return False
+                time.sleep(0.01)
+    return False
 
 
 def _file_system(folder: Path) -> str:

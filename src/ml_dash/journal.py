@@ -67,8 +67,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_closed", "_durability", "_fd", "_files", "_folder", "_forked", "_lock_fd", "_mapped", "_next", "_numbers", "_ready",
-        "_retired", "_segment_bytes", "_synced", "_table_fd", "_tracks", "_wake", "limit", "lock", "memory", "number",
+        "_closed", "_durability", "_fd", "_files", "_folder", "_forked", "_lock_fd", "_mapped", "_next", "_numbers",
+        "_ready", "_retired", "_segment_bytes", "_synced", "_table_fd", "_tracks", "_wake", "limit", "lock", "memory", "number",
         "path", "position", "writer",
     )  # fmt: skip
 
@@ -107,7 +107,8 @@ class Journal:
         self._closed = False
         self._retired: list[Any] = []
         self._ready: tuple[int, int, Any] | None = None
-        self._fd, self.memory, self.number = -1, None, 0
+        self._fd, self.number = -1, 0
+        self.memory: Any = None
         self.position = self.limit = 0
         self._synced = Mark(0, 0)
         for track, track_id in self._tracks.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,10 @@ class Stream:
             if stopped:
                 return
 
-    def _segment(self, number: int, first: int, last: int | None, living: bool) -> Iterator[tuple[Mark, bytes]]:
+    def _segment(
+        self, number: int, first: int, last: int | None, living: bool
+    ) -> Generator[tuple[Mark, bytes], None, bool]:
+        """The bodies of one segment; returns whether a living journal's end was reached."""
         path = self.path / f"{number:010d}.seg"
         try:
             fd = self.files.open(path, os.O_RDONLY)
@@ -137,7 +140,7 @@ class Stream:
         next_length, next_crc = RECORD.unpack(self.files.read_at(fd, RECORD_BYTES, following))
         if not 0 < next_length <= size - following - RECORD_BYTES:
             return False
-        return crc32(self.files.read_at(fd, next_length, following + RECORD_BYTES)) == next_crc
+        return bool(crc32(self.files.read_at(fd, next_length, following + RECORD_BYTES)) == next_crc)
 
     def _report_tail(self, fd: int, path: Path, offset: int, size: int) -> None:
         rest = self.files.read_at(fd, min(size - offset, 4096), offset)

@@ -51,7 +51,7 @@ class MetricBuilder:
         """Log one entry; it survives the death of the process on return.
 
         Args:
-            **fields: as for `TrackBuilder.append`, `timestamp` and `index` excepted. The wall clock is kept beside them.
+            **fields: as for `TrackBuilder.append`, but `timestamp` and `index`; the wall clock is kept beside them.
 
         Raises:
             InvalidEntry: (a ValueError) a field that cannot be recorded; nothing changed.

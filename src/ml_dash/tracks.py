@@ -272,7 +272,7 @@ class _NoJournal:
     """Stands where the journal is while an experiment is open for reading only."""
 
     position = limit = 0
-    memory = None
+    memory: Any = None
 
     def __init__(self) -> None:
         import threading

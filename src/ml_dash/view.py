@@ -97,9 +97,7 @@ class View:
         return [(stream.writer, self._store.applied(stream.writer)) for stream in self._streams()]
 
 
-def _entries(
-    stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None
-) -> Iterator[Entry]:
+def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None) -> Iterator[Entry]:
     low = float("-inf") if start is None else start
     high = float("inf") if end is None else end
     for _, raw in stream.bodies(first, living=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def timed(bodies: Sequence[list[Any]]) -> Iterator[list[Timed]]:
 
 def merged(entries: Sequence[Timed]) -> list[Timed]:
     """Ascending, one per timestamp; for each field the later one wins."""
-    if all(a[0] < b[0] for a, b in zip(entries, entries[1:], strict=False)):
+    if all(a[0] < b[0] for a, b in itertools.pairwise(entries)):
         return list(entries)
     united: dict[float, dict[str, Any]] = {}
     for timestamp, fields in entries:

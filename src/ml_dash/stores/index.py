@@ -9,6 +9,7 @@ because a window reads few of them.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from bisect import bisect_left, bisect_right
@@ -25,7 +26,7 @@ BLOCK_BYTES = 64 << 10
 MAGIC = b"MLDI"
 VERSION = 1
 HEADER = struct.Struct("<4sHHQQQQQddI")
-"""magic, version, flags, size, mtime_ns, inode, blocks, entries, lowest and highest timestamp, CRC32 of what precedes."""
+"""magic, version, flags, size, mtime_ns, inode, blocks, entries, lowest and highest timestamp, CRC32 of the rest."""
 BLOCK = struct.Struct("<ddQIII")
 """first and last timestamp, offset, length, entries, CRC32 of what precedes."""
 SORTED, FOREIGN = 1, 2
@@ -129,9 +130,7 @@ def _record(block: Block) -> bytes:
 
 def _header(index: Index, flags: int, fingerprint: Fingerprint) -> bytes:
     lowest, highest = (index.lowest, index.highest) if index.blocks else (0.0, 0.0)
-    packed = HEADER.pack(
-        MAGIC, VERSION, flags, *fingerprint, len(index.blocks), index.entries, lowest, highest, 0
-    )[:-4]
+    packed = HEADER.pack(MAGIC, VERSION, flags, *fingerprint, len(index.blocks), index.entries, lowest, highest, 0)[:-4]
     return packed + struct.pack("<I", zlib.crc32(packed))
 
 
@@ -236,7 +235,7 @@ def _scan_fast(index: Index, offset: int, chunk: bytes) -> bool:
         stamps = [stamp.timestamp for stamp in _stamps.decode_lines(chunk)]
     except (msgspec.MsgspecError, RecursionError):
         return False
-    ascending = all(a < b for a, b in zip(stamps, stamps[1:], strict=False))
+    ascending = all(a < b for a, b in itertools.pairwise(stamps))
     if not stamps or not ascending or len(stamps) != chunk.count(b"\n"):
         return False
     index.size = offset

@@ -1,8 +1,8 @@
 """Which folder holds which series, inside one experiment's folder.
 
-    tracks/<folder>/data.jsonl    .topic beside it holds the true topic
-    metrics/<folder>/data.jsonl
-    logs/logs.jsonl
+tracks/<folder>/data.jsonl    .topic beside it holds the true topic
+metrics/<folder>/data.jsonl
+logs/logs.jsonl
 """
 
 from __future__ import annotations

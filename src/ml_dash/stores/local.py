@@ -316,4 +316,3 @@ def _without(lines: list[tuple[float, bytes]], known: Counter[bytes]) -> list[tu
         else:
             fresh.append((timestamp, line))
     return fresh
-
