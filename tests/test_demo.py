@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,12 +17,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import ml_dash
 from ml_dash.cli.demo_command import demo
+from ml_dash.demo import show
 from ml_dash.demo.arm import BLOCK_HALF_HEIGHT, BLOCK_MASS, GRIP_FORCE, MODEL, TORQUE_LIMITS
-from ml_dash.demo.record import Tallies, find_contact, read_back
-from ml_dash.demo.simulate import RATES_HZ, PickAndPlace, Sample
+from ml_dash.demo.record import Tallies, Tally, find_contact, read_back
+from ml_dash.demo.simulate import RATES_HZ, PickAndPlace, Placement, Sample
 
 TOPICS = {*RATES_HZ, "task/phase"}
 EXPECTED = {topic: 10 * rate for topic, rate in RATES_HZ.items()} | {"task/phase": 9}
@@ -145,12 +148,12 @@ def test_params_logs_and_metrics_are_recorded_too(recorded: tuple[Path, Result])
     root, _ = recorded
     folder = root / "demo/arm/once"
     assert json.loads((folder / "experiment.json").read_text())["status"] == "completed"
-    run = ml_dash.open("demo/arm/once", dash_root=str(root))
-    assert run.params.get()["task"] == "pick and place"
     logged = [json.loads(line)["message"] for line in (folder / "logs/logs.jsonl").read_text().splitlines()]
     assert logged[:3] == ["reach", "descend", "grasp"]
     assert logged[-1].startswith("placed: lifted 14.")
-    (placement,) = run.metrics("placement").read()["data"]
+    with ml_dash.open("demo/arm/once", dash_root=str(root)) as run:
+        assert run.params.get("task") == "pick and place"
+        (placement,) = run.metrics("placement").read()["entries"]
     assert placement["miss_m"] < 0.005
 
 
@@ -172,9 +175,22 @@ def test_the_summary_says_what_was_measured(recorded: tuple[Path, Result]) -> No
     total = f"{sum(EXPECTED.values()):,} entries"
     assert f"recorded {total} in 8 topics" in result.output
     assert f"read back {total}, every value equal" in result.output
+    assert re.search(r"cut the second around it out of 8 topics: 1,6\d\d entries in \d+ ms, grip 25 N", result.output)
     assert "10.0 of 10.0 s" in result.output
     assert "⣀" in result.output
     assert "weight taken" in result.output
+
+
+def test_a_narrow_terminal_cuts_no_topic_short(recorded: tuple[Path, Result]) -> None:
+    """At 50 columns the table keeps what matters most, whole; the plot shrinks."""
+    root, _ = recorded
+    console = Console(file=io.StringIO(), width=50)
+    with ml_dash.open("demo/arm/once", dash_root=str(root)) as run:
+        show.topics(console, run)
+        show.picture(console, run, None)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(len(line.rstrip()) for line in lines) <= 50
+    assert {line.split(" ")[0] for line in lines if "/" in line.split(" ")[0]} == TOPICS
 
 
 def test_what_to_try_next_runs_as_printed(recorded: tuple[Path, Result]) -> None:
@@ -190,10 +206,10 @@ def test_what_to_try_next_runs_as_printed(recorded: tuple[Path, Result]) -> None
 def test_the_grasp_is_found_in_the_force_track(recorded: tuple[Path, Result]) -> None:
     """The window found is the time the block was off the table, and the block is weighed within 3 %."""
     root, _ = recorded
-    run = ml_dash.open("demo/arm/once", dash_root=str(root))
-    found = find_contact(run)
+    with ml_dash.open("demo/arm/once", dash_root=str(root)) as run:
+        found = find_contact(run)
+        phases = {e["phase"]: e["timestamp"] for e in run.tracks("task/phase").list_entries()}
     assert found is not None
-    phases = {e["phase"]: e["timestamp"] for e in run.tracks("task/phase").list_entries()}
     assert phases["lift"] <= found.start < phases["carry"]
     assert phases["lower"] < found.end < phases["retreat"]
     assert found.mass_kg == pytest.approx(BLOCK_MASS, rel=0.03)
@@ -267,6 +283,22 @@ def test_a_difference_between_recorded_and_read_is_seen(fault: str) -> None:
     else:
         entries[7] = {"timestamp": 0.7, "q": [float(np.nextafter(0.7000000000000001, 1)), 1.0]}
     assert read_back(reader(entries), ["robot/state"], 10.0) != written.result()
+
+
+def test_what_went_wrong_is_said() -> None:
+    """A dropped block, topics that differ and a grasp that was not found are failures by name, never ticks."""
+    console = Console(file=io.StringIO(), width=80)
+    show.placements(console, [Placement(0.14, 0.002, 0.0), Placement(0.0, 0.4, 0.0)])
+    both = {"a/b": Tally(3, "x"), "c/d": Tally(2, "y")}
+    assert not show.compared(console, both, both | {"c/d": Tally(2, "z")})
+    assert not show.compared(console, both, {"a/b": Tally(3, "x")})
+    assert show.compared(console, both, dict(both))
+    show.contact(console, None)
+    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line[0] for line in said] == ["✗", "✗", "✗", "✓", "✗"]
+    assert said[0] == "✗ did not place the block: 1 of 2 times, at most 400.0 mm from its target"
+    assert said[1].endswith("different: c/d")
+    assert said[2].endswith("different: c/d")
 
 
 def reader(entries: list[dict[str, Any]]) -> Any:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from ml_dash import Experiment
+from ml_dash import Experiment, TrackInfo
 
 from ..cli.plot_text import ASCII, glyphs_for, plot
 from .record import Contact, Tally
@@ -48,9 +48,11 @@ def recorded(console: Console, tallies: Mapping[str, Tally], simulated_s: float,
 def placements(console: Console, cycles: list[Placement]) -> None:
     """Whether the block went where it should, on the strength of the simulated block itself."""
     lifted, miss = min(p.lifted_m for p in cycles) * 100, max(p.miss_m for p in cycles) * 1000
-    times = "" if len(cycles) == 1 else f" {sum(p.succeeded for p in cycles)} of {len(cycles)} times"
-    where = f"{miss:.1f} mm from its target, lifted {lifted:.0f} cm, held by friction alone"
-    verdict(console, all(p.succeeded for p in cycles), f"placed the block{times} {where}")
+    placed = sum(p.succeeded for p in cycles)
+    once = f"{miss:.1f} mm from its target, lifted {lifted:.0f} cm"
+    often = f"{placed} of {len(cycles)} times, at most {miss:.1f} mm from its target"
+    text = f"placed the block {once if len(cycles) == 1 else often}, held by friction alone"
+    verdict(console, placed == len(cycles), text if placed == len(cycles) else f"did not place the block: {often}")
 
 
 def compared(console: Console, written: Mapping[str, Tally], read: Mapping[str, Tally]) -> bool:
@@ -85,25 +87,22 @@ def exported(console: Console, topic: str, path: Path, size_bytes: int) -> None:
 
 def topics(console: Console, run: Experiment) -> None:
     """The topics with what was measured of them, from the tracks' own list."""
+    titles = ("Topic", "Rate", "Entries", "Size", "Bytes/entry", "First", "Last")
+    shown = len(titles) if console.width >= 76 else 4
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Topic", no_wrap=True)
-    for title in ("Rate", "Entries", "First", "Last", "Size", "Bytes/entry"):
-        table.add_column(title, justify="right", no_wrap=True)
+    for title in titles[:shown]:
+        table.add_column(title, justify="left" if title == "Topic" else "right", no_wrap=True)
     for info in run.tracks.list():
-        assert info.first_timestamp is not None
-        assert info.last_timestamp is not None
-        rate = (info.count - 1) / (info.last_timestamp - info.first_timestamp)
-        table.add_row(
-            info.topic,
-            f"{rate:.1f} Hz" if info.topic in RATES_HZ else "on change",
-            f"{info.count:,}",
-            f"{info.first_timestamp:.3f} s",
-            f"{info.last_timestamp:.3f} s",
-            decimal(info.size_bytes),
-            f"{info.size_bytes / info.count:.0f}",
-        )
+        table.add_row(*_measured(info)[:shown])
     console.print()
     console.print(table)
+
+
+def _measured(info: TrackInfo) -> tuple[str, ...]:
+    first, last = info.first_timestamp or 0.0, info.last_timestamp or 0.0
+    rate = f"{(info.count - 1) / (last - first):.1f} Hz" if info.topic in RATES_HZ else "on change"
+    size = (decimal(info.size_bytes), f"{info.size_bytes / info.count:.0f}")
+    return (info.topic, rate, f"{info.count:,}", *size, f"{first:.3f} s", f"{last:.3f} s")
 
 
 def picture(console: Console, run: Experiment, found: Contact | None) -> None:
