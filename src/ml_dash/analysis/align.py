@@ -202,8 +202,7 @@ def _aligned(
         metadata = {**(field.metadata or {}), b"ml_dash.rule": rule.name.encode(), b"ml_dash.why": rule.why.encode()}
         metadata.pop(b"ml_dash.null", None)
         yield pa.field(f"{topic}.{field.name}", carried.type, metadata=metadata), carried
-    age, missing = whole.age_s()
-    yield pa.field(f"{topic}:age_s", pa.float64()), from_numbers(age, missing)
+    yield pa.field(f"{topic}:age_s", pa.float64()), from_numbers(whole.past, whole.past < 0)
 
 
 def _present(array: pa.Array, times: Floats, clock: Floats) -> tuple[pa.Array, Around]:
@@ -240,7 +239,12 @@ def _carry(
 
 def _straight(values: Floats, low: Places, high: Places, part: Floats, _period: float) -> Floats:
     before = values[low]
-    between: Floats = np.where(part > 0, before + (values[high] - before) * part, before)
+    between: Floats = values[high]
+    between -= before
+    between *= part
+    between += before
+    exact = np.flatnonzero(part == 0)  # where the other side, be it NaN or infinite, has no say
+    between[exact] = before[exact]
     return between
 
 
