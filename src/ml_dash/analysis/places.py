@@ -33,8 +33,9 @@ def last_at(times: Floats, clock: Floats) -> Places:
         pace = (count - 1) / (times[-1] - times[0]) if count > 1 else np.inf
         guess = (clock - times[0]) * pace if np.isfinite(pace) else None
     if guess is None or not np.isfinite(guess).all():
-        return np.searchsorted(times, clock, "right") - 1
-    places = np.clip(guess, 0, count - 2).astype(np.int64)
+        found: Places = np.searchsorted(times, clock, "right") - 1
+        return found
+    places: Places = np.clip(guess, 0, count - 2).astype(np.int64)
     places -= (times[places] > clock) & (places > 0)
     wrong = np.flatnonzero((times[places] > clock) | (clock >= times[places + 1]))
     if len(wrong):

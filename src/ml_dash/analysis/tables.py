@@ -312,3 +312,24 @@ def window(table: pa.Table, start: float | None, end: float | None) -> pa.Table:
     first = 0 if start is None else int(np.searchsorted(times, start, "left"))
     last = len(times) if end is None else int(np.searchsorted(times, end, "right"))
     return table.slice(first, max(last - first, 0))
+
+
+def flattened(table: pa.Table) -> pa.Table:
+    """Each number of a fixed-size list, and each part of a dict, as a column of its own: `q[0]`, `pose.x`."""
+    fields: list[pa.Field] = []
+    arrays: list[pa.Array] = []
+    for field in table.schema:
+        for part, array in _flattened(field, one_chunk(table.column(field.name))):
+            fields.append(part)
+            arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, table.schema.metadata))
+
+
+def _flattened(field: pa.Field, array: pa.Array) -> list[tuple[pa.Field, pa.Array]]:
+    if pa.types.is_struct(field.type):
+        parts = [(f"{field.name}.{part.name}", pc.struct_field(array, at)) for at, part in enumerate(field.type)]
+    elif pa.types.is_fixed_size_list(field.type):
+        parts = [(f"{field.name}[{at}]", pc.list_element(array, at)) for at in range(field.type.list_size)]
+    else:
+        return [(field, array)]
+    return [leaf for name, part in parts for leaf in _flattened(pa.field(name, part.type), part)]

@@ -1,0 +1,81 @@
+"""What a track offers after the recording: `TrackBuilder` inherits it. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidWindow
+from ..formats.arrow import table_from_entries
+from ..store import Entry, Window
+from .slices import TrackSlice, window_bounds
+from .tabular import Tabular, needs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class TrackAnalysis(Tabular):
+    """Tables and slices of one track; whoever inherits gives `topic` and `blocks(window)`."""
+
+    __slots__ = ()
+
+    topic: str
+
+    def blocks(self, window: Window = Window()) -> Iterable[list[Entry]]:
+        """The entries of a window in ascending blocks."""
+        raise NotImplementedError
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, start: float | None = None, end: float | None = None
+    ) -> pa.Table:
+        """The track, or a window of it, as an Arrow table: `timestamp` first, then a column for each field.
+
+        Args:
+            columns: fields, parts of dicts (`"pose.x"`) and items of lists (`"q[0]"`); entries with none of them are
+                left out, unless `"timestamp"` is among them.
+            start, end: inclusive bounds in seconds.
+
+        Raises:
+            InvalidWindow: an unknown column; the message names the nearest.
+            MissingExtra: pyarrow is not installed.
+
+        Source: types as in `formats/arrow.py`: lists of one length are fixed-size lists.
+        """
+        start, end = window_bounds(start, end)
+        needs("pyarrow")
+        table = self._table_of(Window(start, end, _fields(columns)))
+        if columns is None:
+            return table
+        tables = needs(".tables")
+        try:
+            return tables.select(table, columns)
+        except InvalidWindow:
+            # The window may just hold no entry with it; the whole track knows its columns, or what is nearest to them.
+            whole = self._table_of(Window())
+            return tables.select(tables.window(whole, start, end), columns)
+
+    def _table_of(self, window: Window) -> pa.Table:
+        return table_from_entries(entry for block in self.blocks(window) for entry in block)
+
+    def slice(self, start: float | None = None, end: float | None = None) -> TrackSlice:
+        """The entries from `start` to `end`, both inclusive, to iterate or to ask by time.
+
+        Args:
+            start, end: seconds; None leaves that side open.
+
+        Returns:
+            A `TrackSlice`: iterable in constant memory, `len()`, `at(t)`, `nearest(t)`, `findByTime(t)`, and every
+            form of table.
+        """
+        start, end = window_bounds(start, end)
+        return TrackSlice(self.topic, self.blocks, self.to_arrow, start, end)
+
+
+def _fields(columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The fields to read for these columns; which brackets belong to a name only the table tells."""
+    if columns is None:
+        return None
+    if isinstance(columns, str):
+        raise InvalidWindow(f"columns must be a list of names, got the text {columns!r}; write [{columns!r}]")
+    return tuple(dict.fromkeys(name for column in columns for name in (column, column.partition("[")[0])))
