@@ -11,9 +11,10 @@ import json
 import logging
 import os
 import shutil
-import struct
 import threading
+import time
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,19 @@ from .columns import expand, is_columns
 from .entry import decode_body, to_line
 from .files import FILES, Files
 from .journal import Journal, Mark
-from .journal_reader import Stream, is_dead, streams
+from .journal_reader import Piece, Stream, is_dead, streams
 from .store import Batch, Store, Track
-from .stores.grouping import PACE_EVERY
+from .stores.grouping import timestamp_of, track_number
 
 BATCH_BYTES = 8 << 20
 LARGE_BODY = 1 << 20
 """A body this large (from `extend`) is a batch of its own, so that a store can apply it in slices."""
+
+ATTEMPTS = 50
+"""Milliseconds that a flush waits for appends of other threads; a signal handler cannot wait for what it interrupts."""
+
+RECENT = 2048
+"""How many bodies before a cut are looked at for instants that go on behind it."""
 
 log = logging.getLogger("ml_dash")
 
@@ -135,7 +142,15 @@ class Drain:
             journal = self._journal
             if journal is not None and not journal.is_forked:
                 end = journal.mark() if upto is None or clean else upto
-                self._apply(Stream(journal.path, self._files), end, upto if clean else None)
+                self._apply_own(Stream(journal.path, self._files), end, upto if clean else None)
+
+    def _apply_own(self, stream: Stream, end: Mark, soft: Mark | None) -> None:
+        """Apply the own stream; an append that another thread is just copying is waited for."""
+        for _ in range(ATTEMPTS):
+            self._apply(stream, end, soft)
+            if soft is not None or not stream.stopped:
+                return
+            time.sleep(0.001)
 
     def recover(self) -> int:
         """Apply and remove the journals of processes that are gone; the number of journals. Inside `exclusively`."""
@@ -192,7 +207,7 @@ class Drain:
         again, start, number = not_applied(stream, self._store.applied(stream.writer))
         tracks = stream.tracks()
         if again is not None:
-            bodies = [body for _, body in stream.bodies(again.start, again.end, living=False)]
+            bodies = list(stream.bodies(again.start, again.end, living=False))
             self._send(stream, Batch(stream.writer, again.number, tracks, bodies))
         self._free(stream, start)
         for bodies, stop in self._cut(stream, start, end, soft):
@@ -234,30 +249,27 @@ class Drain:
         self, stream: Stream, start: Mark, end: Mark | None, soft: Mark | None
     ) -> Iterator[tuple[list[bytes], Mark]]:
         """The bodies behind `start` in batches, each ending between two instants where that is possible."""
-        group = _Group(start)
-        for count, (behind, body) in enumerate(stream.bodies(start, end, living=end is not None)):
-            if count % PACE_EVERY == 0:
-                self._pace()
-            large = len(body) >= LARGE_BODY
-            if group.bodies and large:
-                yield group.bodies, group.mark
-                group = _Group(group.mark)
-            elif group.size >= self._batch_bytes or (soft is not None and group.mark >= soft):
-                cut = group.cut_before(body, hurry=group.size >= self._batch_bytes * 5 // 4)
-                if cut:
-                    bodies, mark, group = group.split(cut)
-                    yield bodies, mark
-                    if soft is not None and mark >= soft:
+        group = Group(start)
+        for piece in stream.pieces(start, end, living=end is not None):
+            self._pace()
+            for bodies, ends in _apart(piece):
+                if len(bodies) == 1 and len(bodies[0]) >= LARGE_BODY:
+                    yield from group.take_all()
+                    group.extend(piece.segment, bodies, ends)
+                    yield from group.take_all()
+                    continue
+                group.extend(piece.segment, bodies, ends)
+                while group.size >= self._batch_bytes or (soft is not None and group.mark > soft):
+                    cut = group.cut(self._batch_bytes, soft)
+                    if not cut:
+                        break
+                    yield group.take(cut)
+                    if soft is not None and group.start >= soft:
                         return
-            group.add(body, behind)
-            if large:
-                yield group.bodies, group.mark
-                group = _Group(group.mark)
-        if not group.bodies:
-            return
-        cut = group.second_best if soft is not None and group.second_best else len(group.bodies)
-        bodies, mark, _ = group.split(cut)
-        yield bodies, mark
+        if soft is not None and group.bodies:
+            yield group.take(group.cut(0, soft, hurry=True))
+        else:
+            yield from group.take_all()
 
     def _free(self, stream: Stream, applied: Mark) -> None:
         """Remove segments that are applied as a whole."""
@@ -266,65 +278,82 @@ class Drain:
                 self._files.remove(stream.path / f"{number:010d}.seg")
 
 
-class _Group:
-    """Bodies that will be one batch, and where it could end without splitting an instant."""
+def _apart(piece: Piece) -> Iterator[tuple[list[bytes], list[int]]]:
+    """A piece's bodies, large ones by themselves."""
+    if max(map(len, piece.bodies)) < LARGE_BODY:
+        yield piece.bodies, piece.ends
+        return
+    first = 0
+    for place, body in enumerate(piece.bodies):
+        if len(body) >= LARGE_BODY:
+            if place > first:
+                yield piece.bodies[first:place], piece.ends[first:place]
+            yield [body], [piece.ends[place]]
+            first = place + 1
+    if first < len(piece.bodies):
+        yield piece.bodies[first:], piece.ends[first:]
 
-    RECENT = 2048
 
-    def __init__(self, mark: Mark) -> None:
+class Group:
+    """Bodies that will be batches, and where they can be cut without splitting an instant."""
+
+    def __init__(self, start: Mark) -> None:
+        self.start = start
         self.bodies: list[bytes] = []
         self.marks: list[Mark] = []
-        self.size, self.mark = 0, mark
-        self.second_best = 0
-        self._newest: dict[int, float] | None = None
+        self.size = 0
 
-    def add(self, body: bytes, behind: Mark) -> None:
-        self.bodies.append(body)
-        self.marks.append(behind)
-        self.size += len(body)
-        self.mark = behind
-        if self._newest is not None:
-            self._note(body)
+    @property
+    def mark(self) -> Mark:
+        """Behind the last body."""
+        return self.marks[-1] if self.marks else self.start
 
-    def _note(self, body: bytes) -> None:
-        assert self._newest is not None
-        track, stamp = _head(body)
-        self._newest[track] = max(stamp, self._newest.get(track, stamp))
+    def extend(self, segment: int, bodies: list[bytes], ends: list[int]) -> None:
+        """Add bodies that follow."""
+        self.bodies += bodies
+        self.marks += [Mark(segment, end) for end in ends]
+        self.size += sum(map(len, bodies))
 
-    def cut_before(self, body: bytes, *, hurry: bool) -> int:
-        """How many bodies to send now: all of them where `body` begins a new instant for every track, else none.
+    def take(self, count: int) -> tuple[list[bytes], Mark]:
+        """The first bodies and the mark behind them; the others stay."""
+        bodies, self.start = self.bodies[:count], self.marks[count - 1]
+        self.bodies, self.marks = self.bodies[count:], self.marks[count:]
+        self.size -= sum(map(len, bodies))
+        return bodies, self.start
 
-        In a hurry, as many as there were when a new instant of one track began, or all.
+    def take_all(self) -> Iterator[tuple[list[bytes], Mark]]:
+        """Everything, if there is anything."""
+        if self.bodies:
+            yield self.take(len(self.bodies))
+
+    def cut(self, batch_bytes: int, soft: Mark | None, *, hurry: bool = False) -> int:
+        """After how many bodies to cut: the first place behind `soft`, or behind `batch_bytes`, where a new instant
+        begins for every track; 0 to wait for more.
+
+        In a hurry, or a quarter beyond `batch_bytes`, where a new instant of one track begins, or at the end.
         """
-        if self._newest is None:
-            self._newest = {}
-            for known in self.bodies[-self.RECENT :]:
-                self._note(known)
-        track, stamp = _head(body)
-        if all(stamp > newest for newest in self._newest.values()):
-            return len(self.bodies)
-        if not self.second_best and stamp > self._newest.get(track, float("-inf")):
-            self.second_best = len(self.bodies)
-        return (self.second_best or len(self.bodies)) if hurry else 0
+        first = bisect_right(self.marks, soft) if soft is not None else 0
+        if soft is None or first == len(self.bodies):
+            first = self._behind(batch_bytes)
+        newest: dict[int, float] = {}
+        second_best = 0
+        for place in range(max(0, first - RECENT), len(self.bodies)):
+            track, stamp = track_number(self.bodies[place]), timestamp_of(self.bodies[place])
+            stamp = float("inf") if stamp is None else stamp
+            if place >= max(first, 1):
+                if all(stamp > other for other in newest.values()):
+                    return place
+                if not second_best and stamp > newest.get(track, float("-inf")):
+                    second_best = place
+            newest[track] = max(stamp, newest.get(track, stamp))
+        hurry = hurry or bool(batch_bytes and self.size >= batch_bytes * 5 // 4)
+        return (second_best or len(self.bodies)) if hurry else 0
 
-    def split(self, count: int) -> tuple[list[bytes], Mark, _Group]:
-        """The first bodies with the mark behind them, and a group of the others."""
-        rest = _Group(self.marks[count - 1])
-        for body, mark in zip(self.bodies[count:], self.marks[count:], strict=True):
-            rest.add(body, mark)
-        return self.bodies[:count], self.marks[count - 1], rest
-
-
-def _head(body: bytes) -> tuple[int, float]:
-    """The track number and timestamp of a body without decoding the rest; infinity for whole columns."""
-    first = body[1]
-    width = _UINT_WIDTH.get(first, 0)
-    track = int.from_bytes(body[2 : 2 + width], "big") if width else first
-    at = 2 + width
-    if body[0] == _ENTRY and body[at] == _FLOAT64:
-        return track, struct.unpack_from(">d", body, at + 1)[0]
-    return track, float("inf")
-
-
-_UINT_WIDTH = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-_ENTRY, _FLOAT64 = 0x93, 0xCB
+    def _behind(self, size: int) -> int:
+        """How many bodies the first `size` bytes are."""
+        total = 0
+        for place, body in enumerate(self.bodies):
+            if total >= size:
+                return place
+            total += len(body)
+        return len(self.bodies)

@@ -169,6 +169,15 @@ def decode_body(body: Any) -> list[Any]:
         return on_fresh_stack(_body_decoder.decode, body)
 
 
+def decode_bodies(bodies: Sequence[bytes]) -> list[list[Any]]:
+    """Several bodies at once, which saves a call for each."""
+    try:
+        found: list[list[Any]] = _body_decoder.decode(b"\xdd" + len(bodies).to_bytes(4, "big") + b"".join(bodies))
+        return found
+    except RecursionError:
+        return [decode_body(body) for body in bodies]
+
+
 def refusal(topic: str, fields: Mapping[str, Any], error: BaseException) -> InvalidEntry:
     """The error that names topic, field and type for an entry the encoder refused with `error`."""
     if isinstance(error, InvalidEntry):
@@ -247,6 +256,22 @@ def to_line(timestamp: float, fields: Mapping[str, Any]) -> bytes:
     if b"null" in line or b'NaN"' in line or b'Infinity"' in line:
         return _slow_line(timestamp, fields)
     return line
+
+
+_JOINT = b'},{"timestamp":'
+
+
+def to_lines(entries: Sequence[tuple[float, Mapping[str, Any]]]) -> bytes:
+    """The lines of several entries, encoded together where that is exact."""
+    try:
+        joined = orjson.dumps([{"timestamp": timestamp, **fields} for timestamp, fields in entries])
+    except (TypeError, orjson.JSONEncodeError):
+        joined = b"null"
+    careful = b"null" in joined or b'NaN"' in joined or b'Infinity"' in joined
+    # A list of dicts inside an entry may look like the joint between two entries.
+    if careful or joined.count(_JOINT) != len(entries) - 1:
+        return b"".join([to_line(timestamp, fields) for timestamp, fields in entries])
+    return joined[1:-1].replace(_JOINT, b'}\n{"timestamp":') + b"\n"
 
 
 def to_document(fields: Mapping[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ import mmap
 import os
 import secrets
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -45,6 +46,8 @@ RECORD_BYTES = RECORD.size
 put_record_header = RECORD.pack_into
 crc32 = zlib.crc32
 
+_HAS_INTERPRETER_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
 
 class Mark(NamedTuple):
     """A place in one writer's stream: the segment's number and the offset in it."""
@@ -58,7 +61,12 @@ class Journal:
 
     `memory`, `position` and `limit` are for `TrackBuilder.append`, which stores the common record by itself while it
     fits below `limit`; every other case (a full segment, a large entry, a file system without solid allocation,
-    `durability="strict"`, after a fork, after close) goes through `write_slowly`.
+    `durability="strict"`, after a fork, after close, an interpreter without its lock) goes through `write_slowly`.
+
+    The common record takes no lock. A writer *claims* its place by reading `position` and storing it back with no call
+    in between, which no other thread and no signal handler can interrupt, because the interpreter looks for them
+    only at calls and backward jumps (`tests/test_journal.py` checks the byte code). What it claimed is its own. A
+    process killed between claim and copy leaves a hole, which recovery steps over.
 
     Args:
         folder: the experiment's `.journal` folder; created with the first journal.
@@ -67,9 +75,31 @@ class Journal:
     """
 
     __slots__ = (
-        "_closed", "_durability", "_fd", "_files", "_folder", "_forked", "_lock_fd", "_mapped", "_next", "_numbers",
-        "_ready", "_retired", "_segment_bytes", "_synced", "_table_fd", "_tracks", "_wake", "limit", "lock", "memory", "number",
-        "path", "position", "writer",
+        "_closed",
+        "_durability",
+        "_fd",
+        "_files",
+        "_folder",
+        "_forked",
+        "_lock_fd",
+        "_mapped",
+        "_next",
+        "_numbers",
+        "_ready",
+        "_retired",
+        "_room",
+        "_segment_bytes",
+        "_synced",
+        "_table_fd",
+        "_tracks",
+        "_wake",
+        "limit",
+        "lock",
+        "memory",
+        "number",
+        "path",
+        "position",
+        "writer",
     )  # fmt: skip
 
     def __init__(
@@ -105,11 +135,11 @@ class Journal:
         self._mapped = self._durability != "strict" and self._files.can_map(self._folder)
         self._numbers = itertools.count(1)
         self._closed = False
-        self._retired: list[Any] = []
+        self._retired: list[int] = []
         self._ready: tuple[int, int, Any] | None = None
         self._fd, self.number = -1, 0
         self.memory: Any = None
-        self.position = self.limit = 0
+        self.position = self.limit = self._room = 0
         self._synced = Mark(0, 0)
         for track, track_id in self._tracks.items():
             self._write_track(track, track_id)
@@ -142,57 +172,59 @@ class Journal:
     # -------------------------------------------------------------- writing
 
     def write(self, body: bytes) -> None:
-        """Append one record; for everything but the inlined fast path of `TrackBuilder.append`."""
+        """Append one record; `TrackBuilder.append` does the same inline."""
         crc = crc32(body)
-        with self.lock:
-            start = self.position
-            end = start + RECORD_BYTES + len(body)
-            if end > self.limit:
-                self.write_slowly(body, crc)
-                return
-            # Claimed before anything is called: a signal handler that appends here writes behind this record.
-            self.position = end
-            put_record_header(self.memory, start, len(body), crc)
-            self.memory[start + RECORD_BYTES : end] = body
+        size = len(body)
+        start = self.position
+        end = start + RECORD_BYTES + size
+        if end > self.limit:
+            self.write_slowly(body, crc)
+            return
+        memory = self.memory
+        self.position = end
+        put_record_header(memory, start, size, crc)
+        memory[start + RECORD_BYTES : end] = body
 
     def write_slowly(self, body: bytes, crc: int) -> None:
-        """Append one record whatever it takes. The caller holds the lock.
+        """Append one record whatever it takes, under the lock.
 
         Raises:
             InvalidEntry: the entry is larger than 8 MiB encoded.
             NotOpen: the journal is closed.
             OSError: the disk is full; nothing of this record is stored, and everything before it stays.
         """
-        self._check_open()
-        if len(body) > MAX_ENTRY_BYTES:
-            raise InvalidEntry(f"an entry of {len(body)} bytes encoded; the limit is {MAX_ENTRY_BYTES} (8 MiB)")
-        if self._forked:
-            self._open_stream()
-        while True:
-            start = self.position
-            end = start + RECORD_BYTES + len(body)
-            if self._fd >= 0 and end <= self._room(start):
-                break
-            self._rotate(FIRST_RECORD + RECORD_BYTES + len(body))
-        self.position = end
-        if self._mapped:
-            put_record_header(self.memory, start, len(body), crc)
-            self.memory[start + RECORD_BYTES : end] = body
-            return
+        size = len(body)
+        if size > MAX_ENTRY_BYTES:
+            raise InvalidEntry(f"an entry of {size} bytes encoded; the limit is {MAX_ENTRY_BYTES} (8 MiB)")
+        with self.lock:
+            self._check_open()
+            if self._forked:
+                self._open_stream()
+            while True:
+                start = self.position
+                end = start + RECORD_BYTES + size
+                if end <= self._room:
+                    memory = self.memory
+                    self.position = end
+                    break
+                self._rotate(FIRST_RECORD + RECORD_BYTES + size)
+            if memory is None:
+                self._write_at(RECORD.pack(size, crc) + body, start, end)
+            else:
+                put_record_header(memory, start, size, crc)
+                memory[start + RECORD_BYTES : end] = body
+
+    def _write_at(self, record: bytes, start: int, end: int) -> None:
+        """Where there is no mapping: write(2), which the page cache keeps over SIGKILL just the same."""
         try:
-            self._files.write_at(self._fd, RECORD.pack(len(body), crc) + body, start)
+            self._files.write_at(self._fd, record, start)
             if self._durability == "strict":
                 self._files.sync(self._table_fd)
                 self._files.sync(self._fd)
         except OSError:
-            self.position = start  # the next record takes this place; a gap would end the stream for its readers
+            if self.position == end:
+                self.position = start  # the next record takes this place, so that no hole is left
             raise
-
-    def _room(self, start: int) -> int:
-        """Up to where the current segment may be filled; a written segment grows, so one large entry always fits."""
-        if self._mapped:
-            return self.limit
-        return max(self._segment_bytes, MAX_ENTRY_BYTES * 2 if start == FIRST_RECORD else 0)
 
     def write_apart(self, body: bytes) -> None:
         """Append one large record as a segment of its own, written while others go on appending.
@@ -217,7 +249,7 @@ class Journal:
                 self._files.write_at(fd, self._segment_header(number), 0)
                 self._files.replace(hidden, self._segment_path(number))
                 # What comes after this record has to lie in a later segment.
-                self._retire(number, FIRST_RECORD + RECORD_BYTES + len(body))
+                self._swap(number, FIRST_RECORD + RECORD_BYTES + len(body))
                 self._drop_ready()
         except BaseException:
             self._files.remove(hidden)
@@ -244,15 +276,21 @@ class Journal:
         if ready is not None and (ready[0] < self.number or needed > self._segment_bytes):
             self._discard(ready)
             ready = None
-        number, fd, memory = ready or self._new_segment(max(needed, self._segment_bytes))
-        self._retire(number, FIRST_RECORD, fd, memory, len(memory) if memory is not None else 0)
+        size = max(needed, self._segment_bytes)
+        number, fd, memory = ready or self._new_segment(size)
+        self._swap(number, FIRST_RECORD, fd, memory, size)
         self._wake()
 
-    def _retire(self, number: int, position: int, fd: int = -1, memory: Any = None, limit: int = 0) -> None:
-        """Swap to a segment in one step that no signal handler can come between; the old one is closed later."""
-        old = (self._fd, self.memory)
-        self.number, self.position, self._fd, self.memory, self.limit = number, position, fd, memory, limit
-        if old[0] >= 0:
+    def _swap(self, number: int, position: int, fd: int = -1, memory: Any = None, room: int = 0) -> None:
+        """Go to a segment in one step that no other thread and no signal handler can come between.
+
+        The old mapping is not closed but dropped: a thread that claimed its place in it still copies into it.
+        """
+        old = self._fd
+        limit = room if memory is not None and _HAS_INTERPRETER_LOCK else 0
+        self.number, self.position, self._fd, self.memory = number, position, fd, memory
+        self.limit, self._room = limit, room
+        if old >= 0:
             self._retired.append(old)
 
     def _new_segment(self, size: int) -> tuple[int, int, Any]:
@@ -288,13 +326,12 @@ class Journal:
     def prepare(self) -> None:
         """Background work: close filled segments, and have the next one ready and its pages present."""
         while self._retired:
-            fd, memory = self._retired.pop()
+            fd = self._retired.pop()
             if self._durability == "normal":
                 self._files.sync(fd)
-            if memory is not None:
-                memory.close()
             self._files.close(fd)
-        if not self._mapped or self._ready is not None or self.position < self.limit // 4 or self._closed:
+        early = self._fd >= 0 and self.position < self._room // 4
+        if not self._mapped or self._ready is not None or early or self._closed or self._forked:
             return
         try:
             ready = self._new_segment(self._segment_bytes)
@@ -313,7 +350,7 @@ class Journal:
             return
         with self.lock:
             mark, fd = self.mark(), os.dup(self._fd) if self._fd >= 0 else -1
-            retired = [os.dup(old) for old, _ in self._retired]
+            retired = [os.dup(old) for old in self._retired]
         try:
             if mark != self._synced:
                 self._files.sync(self._table_fd)
@@ -327,9 +364,9 @@ class Journal:
                 os.close(one)
 
     def mark(self) -> Mark:
-        """The end of the stream now."""
-        with self.lock:
-            return Mark(self.number, self.position)
+        """The end of the stream now; records before it may still be being copied by their threads."""
+        number, position = self.number, self.position
+        return Mark(number, position)
 
     def pending_bytes(self, since: Mark) -> int:
         """Roughly how many bytes were appended after a mark."""
@@ -346,16 +383,14 @@ class Journal:
             if self._closed:
                 return
             self._closed = True
-            self.limit = 0
+            self.limit = self._room = 0
             self._drop_ready()
         self.prepare()
 
     def release(self) -> None:
         """Let go of all that is held; whoever takes the lock from now on may recover what is left."""
         with self.lock:
-            self._closed, self.limit = True, 0
-            if self.memory is not None:
-                self.memory.close()
+            self._closed, self.limit, self._room = True, 0, 0
             for fd in (self._fd, self._table_fd, self._lock_fd):
                 if fd >= 0:
                     os.close(fd)
@@ -369,17 +404,16 @@ class Journal:
         child that kept one would hide its parent's death.
         """
         self.lock = threading.RLock()
-        held = [*self._retired, (self._fd, self.memory)]
-        if self._ready is not None:
-            held.append(self._ready[1:])
-        for fd, memory in (*held, (self._table_fd, None), (self._lock_fd, None)):
+        for memory in (self.memory, self._ready[2] if self._ready is not None else None):
             if memory is not None:
                 memory.close()
+        ready_fd = self._ready[1] if self._ready is not None else -1
+        for fd in (*self._retired, self._fd, ready_fd, self._table_fd, self._lock_fd):
             if fd >= 0:
                 os.close(fd)
         self._retired, self._ready, self.memory = [], None, None
         self._fd = self._table_fd = self._lock_fd = -1
-        self.position = self.limit = 0
+        self.position = self.limit = self._room = 0
         self._forked = True
 
     @property
@@ -388,12 +422,17 @@ class Journal:
         return self._forked
 
 
-def _touch(memory: Any, step: int = 1 << 17) -> None:
-    """Have the pages of a fresh segment present, in slices short enough for other threads to run between."""
-    populate_write = 23  # MADV_POPULATE_WRITE, Linux 5.14
-    for offset in range(0, len(memory), step):
-        try:
-            memory.madvise(populate_write, offset, min(step, len(memory) - offset))
-        except (OSError, ValueError):
-            return
-        time.sleep(0.0002)
+def _touch(memory: Any) -> None:
+    """Have the pages of a fresh segment present, so that appends meet no page faults.
+
+    Called through ctypes because that releases the interpreter lock for the two milliseconds it takes.
+    """
+    try:
+        import ctypes
+
+        populate_write = 23  # MADV_POPULATE_WRITE, Linux 5.14; elsewhere refused, and the faults come one by one
+        first = ctypes.c_char.from_buffer(memory)
+        size = ctypes.c_size_t(len(memory))
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(ctypes.addressof(first)), size, populate_write)
+    except (ImportError, OSError, AttributeError, TypeError):
+        pass

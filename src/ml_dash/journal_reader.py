@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from .entry import MAX_ENTRY_BYTES
 from .errors import StoreCorrupt
 from .files import FILES, Files
 from .journal import FIRST_RECORD, MAGIC, RECORD, RECORD_BYTES, SEGMENT_HEADER, VERSION, Mark, crc32
 from .store import Track
 
 _CHUNK = 1 << 20
+_SEARCH_BYTES = 16 << 20
+_BODY_START = re.compile(rb"[\x93\x94][\x01-\x7f\xcc-\xcf]")
+"""How a body begins: an array of three or four, then the number of its track."""
+
+
+class Piece(NamedTuple):
+    """Bodies that lie behind each other in one segment, and the offset behind each."""
+
+    segment: int
+    bodies: list[bytes]
+    ends: list[int]
 
 
 @dataclass(slots=True)
@@ -24,6 +36,7 @@ class Stream:
     path: Path
     files: Files = FILES
     damage: list[str] = field(default_factory=list)
+    stopped: bool = False
 
     @property
     def writer(self) -> str:
@@ -54,39 +67,39 @@ class Stream:
             return []
         return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit())
 
-    def bodies(self, start: Mark, end: Mark | None = None, *, living: bool) -> Iterator[tuple[Mark, bytes]]:
-        """Each body from `start` on with the mark behind it, up to `end` or the last readable one.
+    def bodies(self, start: Mark, end: Mark | None = None, *, living: bool) -> Iterator[bytes]:
+        """Each body from `start` on, by the rules of `pieces`."""
+        for piece in self.pieces(start, end, living=living):
+            yield from piece.bodies
 
-        In a living journal a record that does not check is one that is being written: reading stops there. In a
-        dead one it was never acknowledged, or is damaged: it is reported, and what follows it is still read.
+    def pieces(self, start: Mark, end: Mark | None = None, *, living: bool) -> Iterator[Piece]:
+        """The bodies from `start` on in order, up to `end` or the last readable one, some hundreds at a time.
+
+        In a living journal a record that does not check is one that is being written: reading stops there, and
+        `stopped` is set. In a dead one it was never acknowledged, or is damaged: it is reported, and what follows it
+        is still read.
         """
+        self.stopped = False
         for number in self.segments():
             if number < start.segment or (end is not None and number > end.segment):
                 continue
             first = max(FIRST_RECORD, start.offset if number == start.segment else FIRST_RECORD)
             last = end.offset if end is not None and number == end.segment else None
-            stopped = yield from self._segment(number, first, last, living)
-            if stopped:
+            yield from self._segment(number, first, last, living)
+            if self.stopped:
                 return
 
-    def _segment(
-        self, number: int, first: int, last: int | None, living: bool
-    ) -> Generator[tuple[Mark, bytes], None, bool]:
-        """The bodies of one segment; returns whether a living journal's end was reached."""
+    def _segment(self, number: int, first: int, last: int | None, living: bool) -> Iterator[Piece]:
         path = self.path / f"{number:010d}.seg"
         try:
             fd = self.files.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            return False
+            return
         try:
             self._check_header(fd, path, number)
-            for offset, body in self._records(fd, path, first, last, living):
-                if body is None:
-                    return True
-                yield Mark(number, offset), body
+            yield from self._records(fd, path, number, first, last, living)
         finally:
             self.files.close(fd)
-        return False
 
     def _check_header(self, fd: int, path: Path, number: int) -> None:
         head = self.files.read_at(fd, SEGMENT_HEADER.size, 0)
@@ -100,52 +113,80 @@ class Stream:
             raise StoreCorrupt(f"{path} was written by a newer ml_dash (journal version {version}): upgrade to read it")
 
     def _records(
-        self, fd: int, path: Path, offset: int, last: int | None, living: bool
-    ) -> Iterator[tuple[int, bytes | None]]:
-        size = self.files.size(fd) if last is None else last
-        chunk, base = b"", offset
+        self, fd: int, path: Path, number: int, offset: int, last: int | None, living: bool
+    ) -> Iterator[Piece]:
+        """The sound records of one segment from an offset on; what is broken is stopped at or stepped over."""
+        size = self.files.size(fd) if last is None else min(last, self.files.size(fd))
+        wanted = _CHUNK
         while offset + RECORD_BYTES <= size:
-            at = offset - base
-            if at + RECORD_BYTES > len(chunk):
-                chunk, base, at = self.files.read_at(fd, _CHUNK, offset), offset, 0
-                if len(chunk) < RECORD_BYTES:
-                    return
-            length, crc = RECORD.unpack_from(chunk, at)
-            if length == 0 and crc == 0:
-                if not living and last is None:
-                    self._report_tail(fd, path, offset, size)
+            chunk = self.files.read_at(fd, min(wanted, size - offset), offset)
+            bodies, ends, needed = _split(chunk, offset)
+            if bodies:
+                yield Piece(number, bodies, ends)
+                offset = ends[-1]
+            if needed and offset + needed <= size:
+                wanted = max(_CHUNK, needed)
+                continue
+            if offset + RECORD_BYTES > size:
                 return
-            end = at + RECORD_BYTES + length
-            if end > len(chunk) and offset + RECORD_BYTES + length <= size:
-                chunk, base, at = self.files.read_at(fd, max(_CHUNK, RECORD_BYTES + length), offset), offset, 0
-                end = RECORD_BYTES + length
-            body = chunk[at + RECORD_BYTES : end]
-            whole = len(body) == length and crc32(body) == crc
-            if whole:
-                offset += RECORD_BYTES + length
-                yield offset, body
-            elif living:
-                yield offset, None
+            if living:
+                self.stopped = last is not None or not self._is_hole(fd, offset)
                 return
-            else:
-                self.damage.append(f"{path}: the record at byte {offset} is incomplete or damaged")
-                if not self._plausible(fd, offset + RECORD_BYTES + length, length, size):
-                    return
-                offset += RECORD_BYTES + length
+            found = self._step_over(fd, path, offset, size)
+            if found is None:
+                return
+            offset, wanted = found, _CHUNK
 
-    def _plausible(self, fd: int, following: int, length: int, size: int) -> bool:
-        """Whether a broken record's length leads to a record that checks, or to the untouched rest."""
-        if length > 2 * MAX_ENTRY_BYTES or following + RECORD_BYTES > size:
-            return False
-        next_length, next_crc = RECORD.unpack(self.files.read_at(fd, RECORD_BYTES, following))
-        if not 0 < next_length <= size - following - RECORD_BYTES:
-            return False
-        return bool(crc32(self.files.read_at(fd, next_length, following + RECORD_BYTES)) == next_crc)
+    def _is_hole(self, fd: int, offset: int) -> bool:
+        return self.files.read_at(fd, RECORD_BYTES, offset) == bytes(RECORD_BYTES)
 
-    def _report_tail(self, fd: int, path: Path, offset: int, size: int) -> None:
-        rest = self.files.read_at(fd, min(size - offset, 4096), offset)
-        if rest.strip(b"\0"):
-            self.damage.append(f"{path}: bytes behind the last record at {offset} are damaged")
+    def _step_over(self, fd: int, path: Path, offset: int, size: int) -> int | None:
+        """Where reading goes on behind what does not check; None at the end of what was written."""
+        length, _ = RECORD.unpack(self.files.read_at(fd, RECORD_BYTES, offset))
+        found = self._next_sound(fd, offset, offset + RECORD_BYTES + length if length else offset, size)
+        if found is not None or not self._is_hole(fd, offset):
+            self.damage.append(f"{path}: the record at byte {offset} is incomplete or damaged")
+        return found
+
+    def _next_sound(self, fd: int, broken: int, following: int, size: int) -> int | None:
+        """Where a record that checks begins behind a broken one or a hole; None where there is none."""
+        if following > broken and self._is_sound(fd, following, size):
+            return following
+        rest = self.files.read_at(fd, min(size - broken, _SEARCH_BYTES), broken)
+        if not rest.strip(b"\0"):
+            return None
+        for match in _BODY_START.finditer(rest, RECORD_BYTES + 1):
+            if self._is_sound(fd, broken + match.start() - RECORD_BYTES, size):
+                return broken + match.start() - RECORD_BYTES
+        return None
+
+    def _is_sound(self, fd: int, offset: int, size: int) -> bool:
+        if offset + RECORD_BYTES >= size:
+            return False
+        length, crc = RECORD.unpack(self.files.read_at(fd, RECORD_BYTES, offset))
+        if not 0 < length <= size - offset - RECORD_BYTES:
+            return False
+        return bool(crc32(self.files.read_at(fd, length, offset + RECORD_BYTES)) == crc)
+
+
+def _split(chunk: bytes, base: int) -> tuple[list[bytes], list[int], int]:
+    """The sound records at the front of a chunk, the offset behind each, and how many bytes the next one needs
+    (0 where it is whole in the chunk and does not check)."""
+    bodies: list[bytes] = []
+    ends: list[int] = []
+    at, size, unpack, check = 0, len(chunk), RECORD.unpack_from, crc32
+    while at + RECORD_BYTES <= size:
+        length, crc = unpack(chunk, at)
+        end = at + RECORD_BYTES + length
+        if end > size:
+            return bodies, ends, RECORD_BYTES + length
+        body = chunk[at + RECORD_BYTES : end]
+        if check(body) != crc or not length:
+            return bodies, ends, 0
+        bodies.append(body)
+        ends.append(base + end)
+        at = end
+    return bodies, ends, RECORD_BYTES
 
 
 def streams(folder: Path, files: Files = FILES) -> list[Stream]:

@@ -131,16 +131,16 @@ class TrackBuilder:
         size = len(body)
         crc = crc32(body)
         journal = self._journal
-        with journal.lock:
-            start = journal.position
-            end = start + RECORD_BYTES + size
-            if end > journal.limit:
-                journal.write_slowly(body, crc)
-                return self
-            # Claimed before anything is called: a signal handler that appends here writes behind this record.
-            journal.position = end
-            put_record_header(journal.memory, start, size, crc)
-            journal.memory[start + RECORD_BYTES : end] = body
+        # The claim: no call between reading `position` and storing it (see `Journal`).
+        start = journal.position
+        end = start + RECORD_BYTES + size
+        if end > journal.limit:
+            journal.write_slowly(body, crc)
+            return self
+        memory = journal.memory
+        journal.position = end
+        put_record_header(memory, start, size, crc)
+        memory[start + RECORD_BYTES : end] = body
         return self
 
     def extend(self, /, *, _ts: Any = _MISSING, **fields: Any) -> TrackBuilder:
@@ -271,14 +271,8 @@ def _columns(columns: Any) -> tuple[str, ...] | None:
 class _NoJournal:
     """Stands where the journal is while an experiment is open for reading only."""
 
-    position = limit = 0
+    position, limit = 0, -1
     memory: Any = None
-
-    def __init__(self) -> None:
-        import threading
-
-        self.lock = threading.RLock()
-        self.limit = -1
 
     def write_slowly(self, body: bytes, crc: int) -> None:
         """Refuse."""

@@ -100,7 +100,7 @@ class View:
 def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None) -> Iterator[Entry]:
     low = float("-inf") if start is None else start
     high = float("inf") if end is None else end
-    for _, raw in stream.bodies(first, living=False):
+    for raw in stream.bodies(first, living=False):
         body = decode_body(raw)
         if body[0] not in ids:
             continue

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..entry import to_line
+from ..entry import to_lines
 from ..files import Files
 from .datafile import DataFile, Snapshot
 from .index import Block, Index
 from .sweep import sweep
 
 _COPY_BYTES = 1 << 20
+_LINES = 128
 
 
 def compact_file(data: DataFile, files: Files, pace: Callable[[], None]) -> bool:
@@ -58,10 +59,11 @@ def _write_merged(snapshot: Snapshot, fd: int, files: Files, pace: Callable[[], 
             _copy(snapshot, part, fd, files)
             index.add_block(part._replace(offset=index.size))
             continue
-        lines = [(entry["timestamp"], to_line(entry.pop("timestamp"), entry)) for entry in part]
-        files.write(fd, b"".join([line for _, line in lines]))
-        for timestamp, line in lines:
-            index.add_line(timestamp, len(line))
+        for first in range(0, len(part), _LINES):
+            timed = [(entry.pop("timestamp"), entry) for entry in part[first : first + _LINES]]
+            lines = to_lines(timed)
+            files.write(fd, lines)
+            index.add_lines(timed[0][0], timed[-1][0], len(lines), len(timed))
     return index
 
 

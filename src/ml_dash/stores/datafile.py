@@ -221,26 +221,34 @@ class Appender:
     def __init__(self, file: DataFile, fd: int, index: Index, files: Files) -> None:
         self._file, self._fd, self._files = file, fd, files
         self.index, self.start = index, files.size(fd)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
         if index.size != self.start:  # foreign lines at the end belong to no block
             index.size = self.start
 
-    def write(self, lines: list[tuple[float, bytes]]) -> None:
-        """Append lines, each with its timestamp."""
-        self._files.write(self._fd, b"".join([line for _, line in lines]))
-        add = self.index.add_line
-        for timestamp, line in lines:
-            add(timestamp, len(line))
+    def write(self, lines: bytes, first: float, last: float, entries: int) -> None:
+        """Append lines whose timestamps ascend strictly from `first` to `last`; collected into few calls."""
+        self._waiting.append(lines)
+        self._waiting_bytes += len(lines)
+        if self._waiting_bytes >= READ_BYTES:
+            self._put()
+        self.index.add_lines(first, last, len(lines), entries)
+
+    def _put(self) -> None:
+        self._files.write(self._fd, b"".join(self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
 
     def tail(self, committed: int) -> bytes:
         """What lies behind a committed size."""
         return self._files.read_at(self._fd, self.start - committed, committed) if self.start > committed else b""
 
     def size(self) -> int:
-        """The file's length now."""
-        return self._files.size(self._fd)
+        """The file's length with the lines."""
+        return self.index.size
 
     def sync(self) -> None:
         """The lines are on the device on return."""
+        self._put()
         self._files.sync(self._fd)
 
     def finish(self) -> None:

@@ -81,13 +81,22 @@ class Index:
 
     def add_line(self, timestamp: float, length: int) -> None:
         """Note one more line at the file's end."""
-        last = self.blocks[-1] if self.blocks else None
-        fits = last is not None and last.offset + last.length == self.size and last.length + length <= BLOCK_BYTES
-        if last is not None and fits and timestamp > last.last:
-            self.blocks[-1] = Block(last.first, timestamp, last.offset, last.length + length, last.entries + 1)
-            self._grow(timestamp, timestamp, length, 1)
+        self.add_lines(timestamp, timestamp, length, 1)
+
+    def add_lines(self, first: float, last: float, length: int, entries: int) -> None:
+        """Note lines at the file's end whose timestamps ascend strictly."""
+        known = self.blocks[-1] if self.blocks else None
+        if (
+            known is not None
+            and first > known.last
+            and known.offset + known.length == self.size
+            and known.length + length <= BLOCK_BYTES
+        ):
+            length_now, entries_now = known.length + length, known.entries + entries
+            self.blocks[-1] = Block(known.first, last, known.offset, length_now, entries_now)
+            self._grow(first, last, length, entries)
         else:
-            self.add_block(Block(timestamp, timestamp, self.size, length, 1))
+            self.add_block(Block(first, last, self.size, length, entries))
 
     def add_block(self, block: Block) -> None:
         """Note a block at the file's end."""

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..entry import from_document, select, to_document, to_line
+from ..entry import from_document, select, to_document, to_line, to_lines
 from ..errors import NotOpen, StoreCorrupt
 from ..files import FILES, Files
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
 from .compact import compact_file
 from .datafile import Appender, DataFile
-from .grouping import PACE_EVERY, Timed, grouped, merged, no_pace, timed
+from .grouping import ascending, grouped, no_pace, timed
 from .layout import Layout
 from .state import State, StateFile
 from .sweep import sweep
@@ -121,7 +121,7 @@ class LocalStore:
                 appender.finish()
 
     def _append_series(
-        self, track: Track, bodies: list[list[object]], sequences: dict[str, int], open_files: dict[Path, Appender]
+        self, track: Track, bodies: list[bytes], sequences: dict[str, int], open_files: dict[Path, Appender]
     ) -> None:
         path = self._layout.claim(track)
         appender = open_files[path] = self._file(path).open_for_append()
@@ -130,16 +130,13 @@ class LocalStore:
             name = self._name(path)
             known.update(appender.tail(sequences.get(name, 0)).splitlines(keepends=True))
             sequences[name] = appender.start
-        for entries in timed(bodies):
-            lines = self._lines(merged(entries) if track.kind == MERGED else entries)
-            appender.write(_without(lines, known) if known else lines)
-
-    def _lines(self, entries: list[Timed]) -> list[tuple[float, bytes]]:
-        lines = []
-        for first in range(0, len(entries), PACE_EVERY):
-            self._pace()
-            lines.extend([(stamp, to_line(stamp, fields)) for stamp, fields in entries[first : first + PACE_EVERY]])
-        return lines
+        if track.kind == MERGED:
+            for entries in ascending(bodies, self._pace):
+                appender.write(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
+            return
+        for entries in timed(bodies, self._pace):
+            for stamp, line in _without([(stamp, to_line(stamp, fields)) for stamp, fields in entries], known):
+                appender.write(line, stamp, stamp, 1)
 
     def _name(self, path: Path) -> str:
         """A data file's name in the state."""
@@ -309,6 +306,8 @@ class LocalStore:
 
 def _without(lines: list[tuple[float, bytes]], known: Counter[bytes]) -> list[tuple[float, bytes]]:
     """The lines that a crashed attempt has not written already."""
+    if not known:
+        return lines
     fresh = []
     for timestamp, line in lines:
         if known[line] > 0:
