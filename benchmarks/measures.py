@@ -10,6 +10,7 @@ import gc
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ def ticking(system: System, job: dict[str, Any], report: Report) -> None:
 
 def memory(system: System, job: dict[str, Any], report: Report) -> None:
     """Peak resident memory while recording, beyond what the process held before; its children's included."""
+    report.take(f"memory_{job['times']}x_mb", lambda: _peak_of_recording(system, job))
+
+
+def _peak_of_recording(system: System, job: dict[str, Any]) -> float:
     pool = workload.entries(POOL)
     settle()
     folder = fresh(job, f"memory_{job['times']}")
@@ -104,7 +109,7 @@ def memory(system: System, job: dict[str, Any], report: Report) -> None:
     workload.loops(system.line, names)["cycling"](count, pool, TOPIC, START_S, PERIOD_S, [0])
     children = peak_mb(children=True)
     finish(system, folder)
-    report.values[f"memory_{job['times']}x_mb"] = max(0.0, peak_mb() - before) + children
+    return max(0.0, peak_mb() - before) + children
 
 
 def until_killed(system: System, job: dict[str, Any], report: Report) -> None:
@@ -165,13 +170,10 @@ def read(system: System, job: dict[str, Any], report: Report) -> None:
     report.take("full_ms", lambda: _full(system, folder, count))
     with collector_off():
         report.take("full_nogc_ms", lambda: _full(system, folder, count))
-    cold = lambda: system.make_cold(folder)  # noqa: E731
-    report.take("column_cold_ms", lambda: second_lap(lambda: _column(system, folder, count), cold))
-    report.take("parquet_cold_ms", lambda: second_lap(lambda: _parquet(system, folder, count), cold))
-    report.take("build_columns_ms", lambda: second_lap(lambda: lap(lambda: system.build_columns(folder)), cold))
-    system.make_warm(folder)
-    report.take("column_warm_ms", lambda: median_lap(lambda: _column(system, folder, count)))
-    report.take("parquet_warm_ms", lambda: median_lap(lambda: _parquet(system, folder, count)))
+    for name, once in (("column", _column), ("parquet", _parquet)):
+        _cold_and_warm(system, folder, report, name, partial(once, system, folder, count))
+    build = partial(lap, partial(system.build_columns, folder))
+    report.take("build_columns_ms", lambda: second_lap(build, lambda: system.make_cold(folder)))
 
 
 def sparse(system: System, job: dict[str, Any], report: Report) -> None:
@@ -271,6 +273,17 @@ def _column(system: System, folder: Path, count: int) -> float:
     if column.shape != (count, 7) or not np.allclose(column[-1], recorded_q(count - 1), rtol=0, atol=1e-9):
         raise ValueError(f"the column is not what was recorded: shape {column.shape}")
     return took / 1e6
+
+
+def _cold_and_warm(system: System, folder: Path, report: Report, name: str, once: Callable[[], float]) -> None:
+    """Without derived files and with them; the same figure for a product that has none."""
+    cold, warm = f"{name}_cold_ms", f"{name}_warm_ms"
+    report.take(cold, lambda: second_lap(once, lambda: system.make_cold(folder)))
+    if system.derived:
+        system.make_warm(folder)
+        report.take(warm, lambda: median_lap(once))
+    else:
+        report.copy(cold, warm)
 
 
 def _parquet(system: System, folder: Path, count: int) -> float:

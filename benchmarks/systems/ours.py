@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_dash
 import numpy as np
-from ml_dash import Experiment
 
+import ml_dash
 from benchmarks.systems import Row, System
 from benchmarks.workload import TOPIC, Arrays
+from ml_dash import Experiment
 
 PREFIX = "bench/recorder/run"
 
@@ -40,7 +40,10 @@ class Ours(System):
         return track(folder).read()["entries"]
 
     def column(self, folder: Path) -> np.ndarray:
-        return np.array([row["q"] for row in track(folder).read(columns=["q"])["entries"]])
+        recorded = track(folder)
+        if hasattr(recorded, "numpy"):
+            return recorded.numpy("q")
+        return np.array([row["q"] for row in recorded.read(columns=["q"])["entries"]])
 
     def parquet(self, folder: Path, target: Path) -> None:
         target.write_bytes(track(folder).read(format="parquet"))
