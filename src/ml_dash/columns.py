@@ -19,7 +19,7 @@ from .errors import InvalidEntry
 MAX_BODY_BYTES = 1 << 31
 """One call of `extend` is one journal record, which is what makes it atomic; its length is 32 bits."""
 
-SLICE = 4096
+SLICE = 128
 """Entries that are expanded at a time, so that memory stays bounded whatever the array's length."""
 
 _NUMERIC = {"b": "?", "i": "bhiq", "u": "BHIQ", "f": "fd"}
@@ -116,12 +116,15 @@ def expand(
         last = min(first + SLICE, n)
         times = _unpack("d", [], stamps, first, last)
         values = [_values(columns[name], first, last) for name in names]
-        rows = zip(times, *values, strict=True)
-        yield [
-            (row[0], dict(zip(names, row[1:], strict=True)))
-            for row in rows
-            if (start is None or row[0] >= start) and (end is None or row[0] <= end)
-        ]
+        rows = zip(times, zip(*values, strict=True) if names else [()] * len(times), strict=True)
+        if start is None and end is None:
+            yield [(stamp, dict(zip(names, row, strict=True))) for stamp, row in rows]
+        else:
+            yield [
+                (stamp, dict(zip(names, row, strict=True)))
+                for stamp, row in rows
+                if (start is None or stamp >= start) and (end is None or stamp <= end)
+            ]
 
 
 def _values(column: list[Any], first: int, last: int) -> list[Any]:

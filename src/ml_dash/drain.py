@@ -300,24 +300,29 @@ class Group:
     def __init__(self, start: Mark) -> None:
         self.start = start
         self.bodies: list[bytes] = []
-        self.marks: list[Mark] = []
         self.size = 0
+        self._segments: list[int] = []
+        self._ends: list[int] = []
 
     @property
     def mark(self) -> Mark:
         """Behind the last body."""
-        return self.marks[-1] if self.marks else self.start
+        return self._mark(-1) if self.bodies else self.start
+
+    def _mark(self, place: int) -> Mark:
+        return Mark(self._segments[place], self._ends[place])
 
     def extend(self, segment: int, bodies: list[bytes], ends: list[int]) -> None:
         """Add bodies that follow."""
         self.bodies += bodies
-        self.marks += [Mark(segment, end) for end in ends]
+        self._segments += [segment] * len(ends)
+        self._ends += ends
         self.size += sum(map(len, bodies))
 
     def take(self, count: int) -> tuple[list[bytes], Mark]:
         """The first bodies and the mark behind them; the others stay."""
-        bodies, self.start = self.bodies[:count], self.marks[count - 1]
-        self.bodies, self.marks = self.bodies[count:], self.marks[count:]
+        bodies, self.start = self.bodies[:count], self._mark(count - 1)
+        self.bodies, self._segments, self._ends = self.bodies[count:], self._segments[count:], self._ends[count:]
         self.size -= sum(map(len, bodies))
         return bodies, self.start
 
@@ -332,7 +337,7 @@ class Group:
 
         In a hurry, or a quarter beyond `batch_bytes`, where a new instant of one track begins, or at the end.
         """
-        first = bisect_right(self.marks, soft) if soft is not None else 0
+        first = bisect_right(range(len(self.bodies)), soft, key=self._mark) if soft is not None else 0
         if soft is None or first == len(self.bodies):
             first = self._behind(batch_bytes)
         newest: dict[int, float] = {}

@@ -105,8 +105,11 @@ class Session:
     def flush(self) -> None:
         """Everything appended before the call is in the store, durable, on return."""
         journal = self.writing()
-        journal.sync()
-        self._drain.run()
+        try:
+            self._drain.run()
+        except OSError:
+            journal.sync()  # at least there it is durable
+            raise
 
     def is_alone(self) -> bool:
         """Whether no other process is recording this experiment."""

@@ -98,11 +98,19 @@ def ascending(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace) -> It
                 yield from _pieces(merged(entries), pace)
             continue
         pace()
-        stamps = [timestamp_of(body) for body in run]
-        if None not in stamps and all(map(operator.lt, stamps, stamps[1:])):
+        if _ascends(run):
             yield from _decoded(run, pace)
         else:
             yield from _pieces(merged([entry for piece in _decoded(run, pace) for entry in piece]), pace)
+
+
+def _ascends(run: list[bytes]) -> bool:
+    """Whether the timestamps of one series' entries ascend strictly, from the bodies' first bytes."""
+    at = head_bytes(run[0])
+    if {body[at] for body in run} != {_FLOAT64}:
+        return False
+    stamps = [_read_float(body, at + 1)[0] for body in run]
+    return all(map(operator.lt, stamps, stamps[1:]))
 
 
 def _runs(bodies: Sequence[bytes]) -> Iterator[tuple[bool, list[bytes]]]:
