@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .address import check_topic
+from .analysis.track import TrackAnalysis
 from .columns import encode_columns
 from .entry import check_timestamp, encode_body, missing_timestamp, refusal
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
@@ -81,8 +82,8 @@ class TracksManager:
         return f"<tracks of {'an open' if self._session is not None else 'a closed'} experiment>"
 
 
-class TrackBuilder:
-    """One track: append entries, read them back."""
+class TrackBuilder(TrackAnalysis):
+    """One track: append entries, read them back, and analyse them (tables, slices: `analysis/track.py`)."""
 
     __slots__ = ("_id", "_journal", "_session", "topic")
 

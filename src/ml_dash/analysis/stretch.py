@@ -39,17 +39,14 @@ class Stretch:
     def last_at(self, time: float) -> Entry | None:
         """The last entry at or before the time, inside the bounds."""
         time = min(time, self._end)
-        found = self._known(time)
+        found, span = self._known(time), self._span
         while found is None and time >= self._start:
-            low = time - self._span
-            if self._span > WIDEST_SPAN_S or low == time:
-                low = -INFINITY
+            low = time - span if span <= WIDEST_SPAN_S else -INFINITY
             self._read(max(low, self._start), time, min(time + self._span, self._end))
             found = self._known(time)
             if found is None and self._low <= self._start:
                 return None
-            if found is None:
-                self._span *= 8
+            span *= 8  # wider for this question only: what lies beyond a gap may be dense
         return found
 
     def nearest(self, time: float, tolerance_s: float | None = None) -> Entry | None:
@@ -84,11 +81,11 @@ class Stretch:
                 break
         if len(before) == MOST_ENTRIES:
             low = before[0]["timestamp"]
-        if len(before) + len(after) > MOST_ENTRIES:
-            self._span /= 4
         self._entries = [*before, *after]
         self._times = [entry["timestamp"] for entry in self._entries]
         self._low, self._high = low, high
+        if len(self._times) >= 8:
+            self._span = (self._times[-1] - self._times[0]) / len(self._times) * (MOST_ENTRIES / 4)
 
 
 def _window(low: float, high: float) -> Window:
