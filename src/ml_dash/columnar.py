@@ -1,0 +1,90 @@
+"""Tracks as Arrow tables: from the columnar sidecar where the store keeps one, else from the entries.
+
+Everything that wants columns (Parquet export, NumPy, the analysis) asks `track_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .formats.arrow import import_pyarrow, null_of, table_from_entries
+from .store import Track, Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .session import Session
+
+
+def track_table(
+    session: Session, track: Track, window: Window = Window(), columns: Sequence[str] | None = None
+) -> pa.Table:
+    """A track, or a window of it, as an Arrow table: `timestamp` first, then a column for each field.
+
+    Args:
+        session: an open experiment.
+        track: of kind `tracks`; one that nobody recorded gives an empty table.
+        window: bounds in seconds. Its own `columns` are used where `columns` is None.
+        columns: fields to load. `"pose.x"` and `"q[0]"` load the whole of `pose` and `q`; names nobody recorded are
+            passed over. Entries with none of the fields are left out, unless `"timestamp"` is among the columns.
+
+    Returns:
+        Ascending, one entry per timestamp, typed by the rules of `formats/arrow.py`. Memory-mapped where a sidecar
+        fits: its pages are read when they are looked at.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    import_pyarrow()
+    columns = window.columns if columns is None else tuple(columns)
+    bounds = Window(window.start, window.end)
+    table = table_from_entries(entry for block in session.read(track, bounds) for entry in block)
+    return select_fields(table, columns)
+
+
+def select_fields(table: pa.Table, columns: Iterable[str] | None) -> pa.Table:
+    """The table reduced to the fields that the columns name (see `track_table`), without a copy where possible."""
+    if columns is None:
+        return table
+    columns = list(columns)
+    kept = {field for column in columns if (field := field_of(table.schema, column)) is not None}
+    names = [field.name for field in table.schema if _belongs(field, kept)]
+    table = table.select(["timestamp", *names])
+    if "timestamp" in columns:
+        return table
+    present = _present(table)
+    return table if present is None else table.filter(present)
+
+
+def field_of(schema: pa.Schema, column: str) -> str | None:
+    """The field that a column name reaches into: itself, or the longest name before one of its dots or brackets."""
+    cut = len(column)
+    while cut > 0:
+        name = column[:cut]
+        if name != "timestamp" and name in schema.names:
+            return name
+        cut = max(name.rfind("."), name.rfind("["))
+    return None
+
+
+def _belongs(field: pa.Field, kept: set[str]) -> bool:
+    return field.name in kept or null_of(field) in kept
+
+
+def _present(table: pa.Table) -> Any:
+    """True where an entry has one of the fields, be it as null; None where every entry has."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: Any = None
+    for field in table.schema:
+        if field.name == "timestamp":
+            continue
+        column = table.column(field.name)
+        recorded_nulls = (field.metadata or {}).get(b"ml_dash.null") == b"null"
+        if null_of(field) is None and (recorded_nulls or column.null_count == 0):
+            return None
+        here = column if null_of(field) is not None else pc.is_valid(column)
+        found = here if found is None else pc.or_(found, here)
+    return pa.array([False] * len(table)) if found is None else found
