@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from .entry import MAX_EXACT_INT, NS_HINT, check_timestamp, encode_body, refusal
 from .errors import InvalidEntry
 
@@ -125,6 +127,55 @@ def expand(
                 for stamp, row in rows
                 if (start is None or stamp >= start) and (end is None or stamp <= end)
             ]
+
+
+def ascending_texts(body: list[Any]) -> Iterator[tuple[bytes, float, float, int]] | None:
+    """The lines of a decoded column body as text straight from its arrays, with first and last timestamp and count.
+
+    None where that is not exact: values that are no finite numbers, timestamps that do not ascend, NumPy missing.
+    """
+    _, n, stamps, columns = body
+    if not columns or any(len(column) == 1 for column in columns.values()) or sys.byteorder == "big":
+        return None
+    try:
+        import numpy as np
+    except ImportError:
+        return None
+    times = np.frombuffer(stamps)
+    arrays = {name: _frombuffer(np, column, n) for name, column in columns.items()}
+    sound = all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
+    return _texts(times, arrays) if sound and bool((np.diff(times) > 0).all()) else None
+
+
+def _frombuffer(np: Any, column: list[Any], n: int) -> Any:
+    code, shape, raw = column
+    array = np.frombuffer(raw, dtype=np.dtype(code)).reshape([n, *shape])
+    return array.astype("<f8") if code == "f" else array  # a float32 is written as the float64 it is, as append does
+
+
+def _texts(times: Any, arrays: Mapping[str, Any]) -> Iterator[tuple[bytes, float, float, int]]:
+    names = b"".join(
+        b","
+        + orjson.dumps(name).replace(b"%", b"%%")
+        + b":"
+        + b"[" * (array.ndim - 1)
+        + b"%b"
+        + b"]" * (array.ndim - 1)
+        for name, array in arrays.items()
+    )
+    line = b'{"timestamp":%b' + names + b"}\n"
+    for first in range(0, len(times), SLICE):
+        part = times[first : first + SLICE]
+        columns = [_row_texts(array[first : first + SLICE]) for array in arrays.values()]
+        rows = zip(_row_texts(part), *columns, strict=True)
+        yield b"".join(map(line.__mod__, rows)), float(part[0]), float(part[-1]), len(part)
+
+
+def _row_texts(array: Any) -> list[bytes]:
+    """The JSON of each row without its outer brackets."""
+    depth = array.ndim
+    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[depth:-depth].split(b"]" * (depth - 1) + b"," + b"[" * (depth - 1))
 
 
 def _values(column: list[Any], first: int, last: int) -> list[Any]:

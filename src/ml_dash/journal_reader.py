@@ -175,6 +175,7 @@ def _split(chunk: bytes, base: int) -> tuple[list[bytes], list[int], int]:
     bodies: list[bytes] = []
     ends: list[int] = []
     at, size, unpack, check = 0, len(chunk), RECORD.unpack_from, crc32
+    add, add_end = bodies.append, ends.append
     while at + RECORD_BYTES <= size:
         length, crc = unpack(chunk, at)
         end = at + RECORD_BYTES + length
@@ -183,8 +184,8 @@ def _split(chunk: bytes, base: int) -> tuple[list[bytes], list[int], int]:
         body = chunk[at + RECORD_BYTES : end]
         if check(body) != crc or not length:
             return bodies, ends, 0
-        bodies.append(body)
-        ends.append(base + end)
+        add(body)
+        add_end(base + end)
         at = end
     return bodies, ends, RECORD_BYTES
 

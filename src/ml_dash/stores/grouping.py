@@ -10,10 +10,10 @@ import operator
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..columns import expand
-from ..entry import decode_bodies, decode_body
+from ..columns import ascending_texts, expand
+from ..entry import decode_bodies, decode_body, to_lines
 from ..store import Batch, Track
 
 Timed = tuple[float, dict[str, Any]]
@@ -61,11 +61,13 @@ def grouped(batch: Batch, pace: Callable[[], None] = no_pace) -> dict[Track, lis
     Raises:
         LookupError: a body names a track that the batch does not.
     """
-    groups: dict[bytes, list[bytes]] = {}
+    groups: dict[int | bytes, list[bytes]] = {}
     for first in range(0, len(batch.bodies), 8 * PACE_EVERY):
         pace()
         for body in batch.bodies[first : first + 8 * PACE_EVERY]:
-            mark = body[1:2] if body[1] < 0x80 else body[1 : head_bytes(body)]
+            mark: int | bytes = body[1]
+            if body[1] >= 0x80:
+                mark = body[1 : head_bytes(body)]
             group = groups.get(mark)
             if group is None:
                 groups[mark] = [body]
@@ -76,35 +78,72 @@ def grouped(batch: Batch, pace: Callable[[], None] = no_pace) -> dict[Track, lis
 
 def timed(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace) -> Iterator[list[Timed]]:
     """The entries of one series' bodies in order, a few at a time."""
-    run: list[bytes] = []
-    for body in bodies:
-        if is_column_body(body):
-            yield from _decoded(run, pace)
-            run = []
-            yield from expand(decode_body(body))
+    for run in _runs(bodies):
+        if is_column_body(run[0]):
+            yield from expand(decode_body(run[0]))
         else:
-            run.append(body)
-    yield from _decoded(run, pace)
+            yield from _decoded(run, pace)
 
 
-def ascending(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace) -> Iterator[list[Timed]]:
-    """The entries of one series' bodies a few at a time, merged and ascending within each run of entries.
+class Lines(NamedTuple):
+    """Lines of a data file whose timestamps ascend strictly."""
 
-    Runs (single entries, or a slice of one column body) follow each other in the order of the batch.
+    text: bytes
+    first: float
+    last: float
+    entries: int
+
+
+def ascending_lines(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace) -> Iterator[Lines]:
+    """The lines of one series' bodies a few at a time, merged and ascending within each run of entries.
+
+    Runs (single entries, or slices of one column body) follow each other in the order of the batch.
     """
-    for columns, run in _runs(bodies):
-        if columns:
-            for entries in expand(decode_body(run[0])):
-                yield from _pieces(merged(entries), pace)
-            continue
+    for run in _runs(bodies):
         pace()
-        if _ascends(run):
-            yield from _decoded(run, pace)
+        if is_column_body(run[0]):
+            yield from _column_lines(decode_body(run[0]), pace)
+        elif _ascends(run):
+            for entries in _decoded(run, pace):
+                yield Lines(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
         else:
-            yield from _pieces(merged([entry for piece in _decoded(run, pace) for entry in piece]), pace)
+            yield from _merged_lines([entry for piece in _decoded(run, pace) for entry in piece], pace)
 
 
-def _ascends(run: list[bytes]) -> bool:
+def _column_lines(body: list[Any], pace: Callable[[], None]) -> Iterator[Lines]:
+    """As text straight from the arrays where that is exact, else entry by entry."""
+    texts = ascending_texts(body)
+    if texts is None:
+        for entries in expand(body):
+            yield from _merged_lines(entries, pace)
+        return
+    for text, first, last, count in texts:
+        pace()
+        yield Lines(text, first, last, count)
+
+
+def _merged_lines(entries: Sequence[Timed], pace: Callable[[], None]) -> Iterator[Lines]:
+    ordered = merged(entries)
+    for first in range(0, len(ordered), PACE_EVERY):
+        pace()
+        piece = ordered[first : first + PACE_EVERY]
+        yield Lines(to_lines(piece), piece[0][0], piece[-1][0], len(piece))
+
+
+def _runs(bodies: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Column bodies by themselves, the entries between them together."""
+    apart = [place for place, body in enumerate(bodies) if body[0] == _COLUMNS]
+    start = 0
+    for place in apart:
+        if place > start:
+            yield bodies[start:place]
+        yield bodies[place : place + 1]
+        start = place + 1
+    if start < len(bodies):
+        yield bodies[start:] if start else bodies
+
+
+def _ascends(run: Sequence[bytes]) -> bool:
     """Whether the timestamps of one series' entries ascend strictly, from the bodies' first bytes."""
     at = head_bytes(run[0])
     if {body[at] for body in run} != {_FLOAT64}:
@@ -113,30 +152,10 @@ def _ascends(run: list[bytes]) -> bool:
     return all(map(operator.lt, stamps, stamps[1:]))
 
 
-def _runs(bodies: Sequence[bytes]) -> Iterator[tuple[bool, list[bytes]]]:
-    run: list[bytes] = []
-    for body in bodies:
-        if body[0] == _COLUMNS:
-            if run:
-                yield False, run
-                run = []
-            yield True, [body]
-        else:
-            run.append(body)
-    if run:
-        yield False, run
-
-
 def _decoded(bodies: Sequence[bytes], pace: Callable[[], None]) -> Iterator[list[Timed]]:
     for first in range(0, len(bodies), PACE_EVERY):
         pace()
         yield [(stamp, fields) for _, stamp, fields in decode_bodies(bodies[first : first + PACE_EVERY])]
-
-
-def _pieces(entries: list[Timed], pace: Callable[[], None]) -> Iterator[list[Timed]]:
-    for first in range(0, len(entries), PACE_EVERY):
-        pace()
-        yield entries[first : first + PACE_EVERY]
 
 
 def merged(entries: Sequence[Timed]) -> list[Timed]:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..entry import from_document, select, to_document, to_line, to_lines
+from ..entry import from_document, select, to_document, to_line
 from ..errors import NotOpen, StoreCorrupt
 from ..files import FILES, Files
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
 from .compact import compact_file
 from .datafile import Appender, DataFile
-from .grouping import ascending, grouped, no_pace, timed
+from .grouping import ascending_lines, grouped, no_pace, timed
 from .layout import Layout
 from .state import State, StateFile
 from .sweep import sweep
@@ -131,8 +131,8 @@ class LocalStore:
             known.update(appender.tail(sequences.get(name, 0)).splitlines(keepends=True))
             sequences[name] = appender.start
         if track.kind == MERGED:
-            for entries in ascending(bodies, self._pace):
-                appender.write(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
+            for lines in ascending_lines(bodies, self._pace):
+                appender.write(*lines)
             return
         for entries in timed(bodies, self._pace):
             for stamp, line in _without([(stamp, to_line(stamp, fields)) for stamp, fields in entries], known):
