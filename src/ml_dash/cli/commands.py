@@ -1,0 +1,28 @@
+"""Every command: where it lives and what `ml-dash --help` says of it. To add one, add a line.
+
+A target is `module:object` inside this package, the object a click command. Its module is imported when the command
+is called and not before; a test holds each summary here to the command's own help.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Listed(NamedTuple):
+    """A command as `ml-dash --help` shows it."""
+
+    target: str
+    summary: str
+
+
+SECTIONS: dict[str, dict[str, Listed]] = {
+    "Look": {},
+    "Move": {},
+    "Look after": {},
+    "Try": {
+        "demo": Listed("demo_command:demo", "Record a simulated robot arm that picks up a block and places it."),
+    },
+}
+
+COMMANDS: dict[str, Listed] = {name: listed for section in SECTIONS.values() for name, listed in section.items()}
