@@ -43,7 +43,7 @@ RECORD = struct.Struct("<II")
 """Length of the body, CRC32 of the body; the body follows."""
 RECORD_BYTES = RECORD.size
 
-put_record_header = RECORD.pack_into
+record_header = RECORD.pack
 crc32 = zlib.crc32
 
 _HAS_INTERPRETER_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -56,6 +56,15 @@ class Mark(NamedTuple):
     offset: int
 
 
+class Unfinished(NamedTuple):
+    """A record on its slow way into a segment: what a signal handler needs to finish it in its place."""
+
+    fd: int
+    memory: Any
+    start: int
+    record: bytes
+
+
 class Journal:
     """One process's stream of one experiment.
 
@@ -63,10 +72,14 @@ class Journal:
     fits below `limit`; every other case (a full segment, a large entry, a file system without solid allocation,
     `durability="strict"`, after a fork, after close, an interpreter without its lock) goes through `write_slowly`.
 
-    The common record takes no lock. A writer *claims* its place by reading `position` and storing it back with no call
-    in between, which no other thread and no signal handler can interrupt, because the interpreter looks for them
-    only at calls and backward jumps (`tests/test_journal.py` checks the byte code). What it claimed is its own. A
-    process killed between claim and copy leaves a hole, which recovery steps over.
+    The common record takes no lock. A writer reads `position`, stores it back and copies its record with no call in
+    between, which no other thread and no signal handler can interrupt, because the interpreter looks for them only at
+    calls and backward jumps (`tests/faults/test_claim.py` checks the byte code). So `position` never has an unfinished
+    record before it, not even after an exception. The one exception is a garbage collection that Python 3.11 may start
+    where the slice is made; killed in the middle of that, it leaves a hole, which recovery steps over.
+
+    The slow way publishes `position` after its record is written. A signal handler that comes in between and appends
+    too first finishes the record it interrupted.
 
     Args:
         folder: the experiment's `.journal` folder; created with the first journal.
@@ -92,6 +105,7 @@ class Journal:
         "_synced",
         "_table_fd",
         "_tracks",
+        "_unfinished",
         "_wake",
         "limit",
         "lock",
@@ -140,6 +154,7 @@ class Journal:
         self._fd, self.number = -1, 0
         self.memory: Any = None
         self.position = self.limit = self._room = 0
+        self._unfinished: Unfinished | None = None
         self._synced = Mark(0, 0)
         for track, track_id in self._tracks.items():
             self._write_track(track, track_id)
@@ -173,89 +188,123 @@ class Journal:
 
     def write(self, body: bytes) -> None:
         """Append one record; `TrackBuilder.append` does the same inline."""
-        crc = crc32(body)
-        size = len(body)
+        record = record_header(len(body), crc32(body)) + body
+        size = len(record)
         start = self.position
-        end = start + RECORD_BYTES + size
+        end = start + size
         if end > self.limit:
-            self.write_slowly(body, crc)
+            self.write_slowly(record)
             return
-        memory = self.memory
         self.position = end
-        put_record_header(memory, start, size, crc)
-        memory[start + RECORD_BYTES : end] = body
+        self.memory[start:end] = record
 
-    def write_slowly(self, body: bytes, crc: int) -> None:
-        """Append one record whatever it takes, under the lock.
+    def write_slowly(self, record: bytes) -> None:
+        """Append one record (header and body) whatever it takes, under the lock.
 
         Raises:
             InvalidEntry: the entry is larger than 8 MiB encoded.
             NotOpen: the journal is closed.
             OSError: the disk is full; nothing of this record is stored, and everything before it stays.
         """
-        size = len(body)
-        if size > MAX_ENTRY_BYTES:
-            raise InvalidEntry(f"an entry of {size} bytes encoded; the limit is {MAX_ENTRY_BYTES} (8 MiB)")
+        size = len(record)
+        if size > MAX_ENTRY_BYTES + RECORD_BYTES:
+            raise InvalidEntry(
+                f"an entry of {size - RECORD_BYTES} bytes encoded; the limit is {MAX_ENTRY_BYTES} (8 MiB)"
+            )
         with self.lock:
-            self._check_open()
-            if self._forked:
-                self._open_stream()
             while True:
+                self._make_room(size)
                 start = self.position
-                end = start + RECORD_BYTES + size
-                if end <= self._room:
-                    memory = self.memory
+                end = start + size
+                if end <= self.limit:
                     self.position = end
+                    self.memory[start:end] = record
+                    return
+                mine = Unfinished(self._fd, self.memory, self.position, record)
+                if not self.limit and mine.start == self.position and mine.fd == self._fd:
+                    self._unfinished = mine
                     break
-                self._rotate(FIRST_RECORD + RECORD_BYTES + size)
-            if memory is None:
-                self._write_at(RECORD.pack(size, crc) + body, start, end)
-            else:
-                put_record_header(memory, start, size, crc)
-                memory[start + RECORD_BYTES : end] = body
+            try:
+                self._finish(mine)
+            except BaseException:
+                if self._unfinished is mine:
+                    self._unfinished = None
+                    self._cut_back(mine)
+                    raise
+                if not isinstance(sys.exception(), OSError):
+                    raise  # a signal handler has finished this record, and something else went wrong
 
-    def _write_at(self, record: bytes, start: int, end: int) -> None:
-        """Where there is no mapping: write(2), which the page cache keeps over SIGKILL just the same."""
-        try:
-            self._files.write_at(self._fd, record, start)
+    def _make_room(self, size: int) -> None:
+        """Have a segment with so much room, and no record before it that is unfinished."""
+        self._check_open()
+        if self._forked:
+            self._open_stream()
+        if self._unfinished is not None:
+            self._finish(self._unfinished)
+        while self.position + size > self._room:
+            self._rotate(FIRST_RECORD + size)
+
+    def _finish(self, record: Unfinished) -> None:
+        """Put a record in its place and publish it. Doing it twice changes nothing."""
+        end = record.start + len(record.record)
+        if record.memory is None:
+            self._files.write_at(record.fd, record.record, record.start)
             if self._durability == "strict":
                 self._files.sync(self._table_fd)
-                self._files.sync(self._fd)
-        except OSError:
-            if self.position == end:
-                self.position = start  # the next record takes this place, so that no hole is left
-            raise
+                self._files.sync(record.fd)
+        # From here on no call: a signal handler finds the record unfinished, or published.
+        else:
+            record.memory[record.start : end] = record.record
+        if self._unfinished is record:
+            self.position = end
+            self._unfinished = None
+
+    def _cut_back(self, record: Unfinished) -> None:
+        """Remove what a failed write left; where that fails too, the next record takes the place."""
+        if record.memory is None:
+            try:
+                self._files.truncate(record.fd, record.start)
+            except OSError:
+                pass
 
     def write_apart(self, body: bytes) -> None:
         """Append one large record as a segment of its own, written while others go on appending.
 
         The file gets its name, and thereby its place in the stream, only when it is whole: all of it or nothing.
         """
-        if self._forked:
-            with self.lock:
-                if self._forked:
-                    self._open_stream()
-        record = RECORD.pack(len(body), crc32(body))
-        hidden = self.path / f".apart-{secrets.token_hex(6)}"
-        fd = self._files.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        with self.lock:
+            self._check_open()
+            if self._forked:
+                self._open_stream()
+        path = self.path / f".apart-{secrets.token_hex(6)}"
+        fd = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            self._files.write_at(fd, record, FIRST_RECORD)
+            self._files.write_at(fd, record_header(len(body), crc32(body)), FIRST_RECORD)
             self._files.write_at(fd, body, FIRST_RECORD + RECORD_BYTES)
             if self._durability != "off":
                 self._files.sync(fd)
             with self.lock:
-                self._check_open()
-                number = next(self._numbers)
-                self._files.write_at(fd, self._segment_header(number), 0)
-                self._files.replace(hidden, self._segment_path(number))
-                # What comes after this record has to lie in a later segment.
-                self._swap(number, FIRST_RECORD + RECORD_BYTES + len(body))
-                self._drop_ready()
+                self._name_apart(fd, path, FIRST_RECORD + RECORD_BYTES + len(body))
         except BaseException:
-            self._files.remove(hidden)
+            self._files.remove(path)
             raise
         finally:
             self._files.close(fd)
+
+    def _name_apart(self, fd: int, path: Path, end: int) -> None:
+        """Give a whole segment its number. What comes after its record has to lie in a later segment."""
+        self._make_room(0)
+        while True:
+            number = next(self._numbers)
+            self._files.write_at(fd, self._segment_header(number), 0)
+            self._files.replace(path, self._segment_path(number))
+            if self._swap(number, end):
+                break
+            # A signal handler has gone on to a later segment, and may have drained up to there: to the end again.
+            path = self._segment_path(number)
+        self._drop_ready()
+        if self._durability == "strict":
+            self._files.sync_folder(self.path)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -277,21 +326,28 @@ class Journal:
             self._discard(ready)
             ready = None
         size = max(needed, self._segment_bytes)
-        number, fd, memory = ready or self._new_segment(size)
-        self._swap(number, FIRST_RECORD, fd, memory, size)
+        segment = ready or self._new_segment(size)
+        if not self._swap(segment[0], FIRST_RECORD, segment[1], segment[2], size):
+            self._discard(segment)
         self._wake()
 
-    def _swap(self, number: int, position: int, fd: int = -1, memory: Any = None, room: int = 0) -> None:
+    def _swap(self, number: int, position: int, fd: int = -1, memory: Any = None, room: int = 0) -> bool:
         """Go to a segment in one step that no other thread and no signal handler can come between.
 
         The old mapping is not closed but dropped: a thread that claimed its place in it still copies into it.
+
+        Returns:
+            Whether it went there; not where a signal handler has gone to a later one already.
         """
         old = self._fd
         limit = room if memory is not None and _HAS_INTERPRETER_LOCK else 0
+        if number < self.number:
+            return False
         self.number, self.position, self._fd, self.memory = number, position, fd, memory
         self.limit, self._room = limit, room
         if old >= 0:
             self._retired.append(old)
+        return True
 
     def _new_segment(self, size: int) -> tuple[int, int, Any]:
         """Create under a hidden name, make it solid, map it, then give it its name."""
@@ -325,11 +381,9 @@ class Journal:
 
     def prepare(self) -> None:
         """Background work: close filled segments, and have the next one ready and its pages present."""
-        while self._retired:
-            fd = self._retired.pop()
-            if self._durability == "normal":
-                self._files.sync(fd)
-            self._files.close(fd)
+        with self.lock:
+            retired, self._retired = self._retired, []
+        self._close_filled(retired)
         early = self._fd >= 0 and self.position < self._room // 4
         if not self._mapped or self._ready is not None or early or self._closed or self._forked:
             return
@@ -343,6 +397,14 @@ class Journal:
                 self._ready = ready
                 return
         self._discard(ready)
+
+    def _close_filled(self, retired: list[int]) -> None:
+        while retired:
+            try:
+                if self._durability == "normal":
+                    self._files.sync(retired[-1])
+            finally:
+                self._files.close(retired.pop())
 
     def sync(self) -> None:
         """Everything appended before the call is on the device on return."""
@@ -414,6 +476,7 @@ class Journal:
         self._retired, self._ready, self.memory = [], None, None
         self._fd = self._table_fd = self._lock_fd = -1
         self.position = self.limit = self._room = 0
+        self._unfinished = None
         self._forked = True
 
     @property

@@ -11,7 +11,7 @@ from .columns import encode_columns
 from .entry import check_timestamp, encode_body, missing_timestamp, refusal
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
 from .formats import check_format
-from .journal import RECORD_BYTES, Journal, crc32, put_record_header
+from .journal import Journal, crc32, record_header
 from .session import Session
 from .store import MERGED, Entry, Track, TrackInfo, Window
 
@@ -129,19 +129,17 @@ class TrackBuilder(TrackAnalysis):
             body = encode_body((self._id, _ts + 0.0, fields))
         except Exception as error:
             raise refusal(self.topic, fields, error) from error
-        size = len(body)
-        crc = crc32(body)
+        record = record_header(len(body), crc32(body)) + body
+        size = len(record)
         journal = self._journal
-        # The claim: no call between reading `position` and storing it (see `Journal`).
+        # No call between reading `position` and the copy (see `Journal`).
         start = journal.position
-        end = start + RECORD_BYTES + size
+        end = start + size
         if end > journal.limit:
-            journal.write_slowly(body, crc)
+            journal.write_slowly(record)
             return self
-        memory = journal.memory
         journal.position = end
-        put_record_header(memory, start, size, crc)
-        memory[start + RECORD_BYTES : end] = body
+        journal.memory[start:end] = record
         return self
 
     def extend(self, /, *, _ts: Any = _MISSING, **fields: Any) -> TrackBuilder:
@@ -275,7 +273,7 @@ class _NoJournal:
     position, limit = 0, -1
     memory: Any = None
 
-    def write_slowly(self, body: bytes, crc: int) -> None:
+    def write_slowly(self, record: bytes) -> None:
         """Refuse."""
         raise NotOpen("this experiment is open for reading only")
 
