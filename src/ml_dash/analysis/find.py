@@ -1,0 +1,73 @@
+"""Windows of time in which an expression is true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InvalidQuery
+from .evaluate import evaluate
+from .places import Mask
+from .tables import Floats
+
+
+class Found(NamedTuple):
+    """A window: from the first to the last instant of an unbroken stretch, and how many instants it holds."""
+
+    start: float
+    end: float
+    instants: int
+
+
+def find(
+    tables: Mapping[str, pa.Table],
+    expression: str,
+    *,
+    topic: str | None = None,
+    for_s: float = 0.0,
+    max_gap_s: float | None = None,
+) -> list[Found]:
+    """The windows in which an expression is true at every recorded instant.
+
+    Args:
+        tables: ascending tables by topic.
+        expression: as in `expression.py`; compared at the timestamps of its topic, or of all of its topics together,
+            each with its last value.
+        topic: the topic whose columns may stand alone.
+        for_s: only windows that last at least this long, from their first to their last instant.
+        max_gap_s: a window ends where the next instant is further away than this.
+
+    Returns:
+        Windows in order of time; they do not touch each other.
+
+    Raises:
+        InvalidQuery: the expression or an option makes no sense. TrackNotFound, InvalidWindow: unknown names.
+    """
+    for name, value in (("for_s", for_s), ("max_gap_s", max_gap_s)):
+        if value is not None and not value >= 0:
+            raise InvalidQuery(f"{name} must be 0 or more, got {value}")
+    times, true = evaluate(expression, tables, topic)
+    first, last = stretches(times, true, max_gap_s)
+    long_enough = times[last] - times[first] >= for_s
+    first, last = first[long_enough], last[long_enough]
+    counts = (last - first + 1).tolist()
+    return [Found(*one) for one in zip(times[first].tolist(), times[last].tolist(), counts, strict=True)]
+
+
+Places = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def stretches(times: Floats, true: Mask, max_gap_s: float | None = None) -> tuple[Places, Places]:
+    """The first and the last place of each unbroken stretch of true."""
+    starts = true.copy()
+    starts[1:] &= ~true[:-1]
+    ends = true.copy()
+    ends[:-1] &= ~true[1:]
+    if max_gap_s is not None:
+        far = np.diff(times) > max_gap_s
+        starts[1:] |= true[1:] & far
+        ends[:-1] |= true[:-1] & far
+    return np.flatnonzero(starts), np.flatnonzero(ends)
