@@ -35,7 +35,7 @@ LARGE_BODY = 1 << 20
 ATTEMPTS = 50
 """Milliseconds that a flush waits for appends of other threads; a signal handler cannot wait for what it interrupts."""
 
-RECENT = 2048
+RECENT = 1024
 """How many bodies before a cut are looked at for instants that go on behind it."""
 
 log = logging.getLogger("ml_dash")
@@ -260,14 +260,14 @@ class Drain:
                     continue
                 group.extend(piece.segment, bodies, ends)
                 while group.size >= self._batch_bytes or (soft is not None and group.mark > soft):
-                    cut = group.cut(self._batch_bytes, soft)
+                    cut = group.cut(self._batch_bytes, soft, self._pace)
                     if not cut:
                         break
                     yield group.take(cut)
                     if soft is not None and group.start >= soft:
                         return
         if soft is not None and group.bodies:
-            yield group.take(group.cut(0, soft, hurry=True))
+            yield group.take(group.cut(0, soft, self._pace, hurry=True))
         else:
             yield from group.take_all()
 
@@ -331,7 +331,7 @@ class Group:
         if self.bodies:
             yield self.take(len(self.bodies))
 
-    def cut(self, batch_bytes: int, soft: Mark | None, *, hurry: bool = False) -> int:
+    def cut(self, batch_bytes: int, soft: Mark | None, pace: Callable[[], None], *, hurry: bool = False) -> int:
         """After how many bodies to cut: the first place behind `soft`, or behind `batch_bytes`, where a new instant
         begins for every track; 0 to wait for more.
 
@@ -341,16 +341,20 @@ class Group:
         if soft is None or first == len(self.bodies):
             first = self._behind(batch_bytes)
         newest: dict[int, float] = {}
+        newest_of_all = float("-inf")
         second_best = 0
         for place in range(max(0, first - RECENT), len(self.bodies)):
+            if place % 32 == 0:
+                pace()
             track, stamp = track_number(self.bodies[place]), timestamp_of(self.bodies[place])
             stamp = float("inf") if stamp is None else stamp
             if place >= max(first, 1):
-                if all(stamp > other for other in newest.values()):
+                if stamp > newest_of_all:
                     return place
                 if not second_best and stamp > newest.get(track, float("-inf")):
                     second_best = place
             newest[track] = max(stamp, newest.get(track, stamp))
+            newest_of_all = max(stamp, newest_of_all)
         hurry = hurry or bool(batch_bytes and self.size >= batch_bytes * 5 // 4)
         return (second_best or len(self.bodies)) if hurry else 0
 

@@ -15,7 +15,8 @@ from .files import FILES, Files
 from .journal import FIRST_RECORD, MAGIC, RECORD, RECORD_BYTES, SEGMENT_HEADER, VERSION, Mark, crc32
 from .store import Track
 
-_CHUNK = 1 << 20
+_CHUNK = 64 << 10
+"""Read at a time: some hundred microseconds of work, so that a background thread can rest in between."""
 _SEARCH_BYTES = 16 << 20
 _BODY_START = re.compile(rb"[\x93\x94][\x01-\x7f\xcc-\xcf]")
 """How a body begins: an array of three or four, then the number of its track."""

@@ -103,7 +103,7 @@ def ascending_lines(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace)
         pace()
         if is_column_body(run[0]):
             yield from _column_lines(decode_body(run[0]), pace)
-        elif _ascends(run):
+        elif _ascends(run, pace):
             for entries in _decoded(run, pace):
                 yield Lines(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
         else:
@@ -143,13 +143,20 @@ def _runs(bodies: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield bodies[start:] if start else bodies
 
 
-def _ascends(run: Sequence[bytes]) -> bool:
+def _ascends(run: Sequence[bytes], pace: Callable[[], None]) -> bool:
     """Whether the timestamps of one series' entries ascend strictly, from the bodies' first bytes."""
     at = head_bytes(run[0])
-    if {body[at] for body in run} != {_FLOAT64}:
-        return False
-    stamps = [_read_float(body, at + 1)[0] for body in run]
-    return all(map(operator.lt, stamps, stamps[1:]))
+    newest = float("-inf")
+    for first in range(0, len(run), 8 * PACE_EVERY):
+        pace()
+        part = run[first : first + 8 * PACE_EVERY]
+        if {body[at] for body in part} != {_FLOAT64}:
+            return False
+        stamps = [_read_float(body, at + 1)[0] for body in part]
+        if stamps[0] <= newest or not all(map(operator.lt, stamps, stamps[1:])):
+            return False
+        newest = stamps[-1]
+    return True
 
 
 def _decoded(bodies: Sequence[bytes], pace: Callable[[], None]) -> Iterator[list[Timed]]:
