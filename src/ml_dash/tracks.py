@@ -11,6 +11,7 @@ from .columns import encode_columns
 from .entry import check_timestamp, encode_body, missing_timestamp, refusal
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
 from .formats import check_format
+from .formats.json import to_json
 from .journal import Journal, crc32, record_header
 from .session import Session
 from .store import MERGED, Entry, Track, TrackInfo, Window
@@ -215,7 +216,8 @@ class TrackBuilder(TrackAnalysis):
 
     def list_entries(self) -> list[Entry]:
         """All entries as dictionaries, ascending by `timestamp`, one per timestamp."""
-        return [entry for block in self._session.read(Track(MERGED, self.topic)) for entry in block]
+        entries: list[Entry] = to_json(self.topic, self._session.read(Track(MERGED, self.topic)))["entries"]
+        return entries
 
     def blocks(self, window: Window = Window()) -> Iterable[list[Entry]]:
         """The entries in ascending blocks, for tracks larger than memory."""
