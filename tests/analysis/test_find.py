@@ -124,7 +124,8 @@ def truths(depth: int) -> st.SearchStrategy[Pair]:
     def negation(pair: Pair) -> Pair:
         return f"not ({pair[0]})", lambda e: lifted(lambda value: not value)(pair[1](e))
 
-    return st.one_of(leaves, st.tuples(st.sampled_from(["and", "or"]), inner, inner).map(logic), inner.map(negation))
+    both = st.tuples(st.sampled_from(["and", "or"]), inner, inner).map(logic)
+    return st.one_of(both, both.map(negation), both, inner.map(negation))
 
 
 FIELDS = st.fixed_dictionaries(
@@ -141,7 +142,7 @@ FULL: Entry = {"x": 1.0, "y": 1, "v": [1.0, 0.0], "b": True, "s": "hi"}
 
 
 @settings(max_examples=400, deadline=None)
-@given(truths(2), st.lists(FIELDS, max_size=12))
+@given(truths(2), st.lists(FIELDS, min_size=4, max_size=12))
 def test_an_expression_is_what_a_loop_finds(pair: Pair, fields: list[Entry]) -> None:
     """Random expressions over entries with absent fields and NaN: true exactly where the loop says so."""
     text, truth = pair
