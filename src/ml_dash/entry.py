@@ -401,22 +401,24 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
     return [merged[timestamp] for timestamp in sorted(merged)]
 
 
-def select(entries: Sequence[Entry], columns: Sequence[str] | None) -> list[Entry]:
+def select(
+    entries: Sequence[Entry], columns: Sequence[str] | None, fixed: Sequence[str] = ("timestamp",)
+) -> list[Entry]:
     """The entries reduced to the columns; entries that have none of them are left out.
 
     A column is a field, or `"pose.x"`, a part of one (the result keeps its nesting). A field whose name itself
-    contains dots is found by its whole name first. `"timestamp"` selects every instant.
+    contains dots is found by its whole name first. `"timestamp"` selects every instant. The `fixed` names are kept.
     """
     if columns is None:
         return list(entries)
     every = "timestamp" in columns
-    wanted = [column for column in columns if column != "timestamp"]
-    chosen = (_project(entry, wanted) for entry in entries)
-    return [entry for entry in chosen if every or len(entry) > 1]
+    wanted = [column for column in columns if column not in fixed]
+    chosen = (_project(entry, wanted, fixed) for entry in entries)
+    return [entry for entry in chosen if every or len(entry) > len(fixed)]
 
 
-def _project(entry: Entry, columns: Sequence[str]) -> Entry:
-    found: Entry = {"timestamp": entry["timestamp"]}
+def _project(entry: Entry, columns: Sequence[str], fixed: Sequence[str]) -> Entry:
+    found: Entry = {name: entry[name] for name in fixed}
     for column in columns:
         if column in entry:
             found[column] = entry[column]

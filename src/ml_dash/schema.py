@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .store import Entry
 
 _NAMES = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", type(None): "null"}
-_HIDDEN = ("timestamp", "index")
 
 
 def type_name(value: Any) -> str:
@@ -32,9 +31,9 @@ def observe(seen: dict[str, set[str]], entries: Iterable[Entry]) -> None:
             names.add(type_name(value))
 
 
-def summary(seen: dict[str, set[str]]) -> dict[str, str]:
-    """Each field with the types it had, lists of several lengths as `list[float; ...]`."""
-    return {name: _joined(types) for name, types in seen.items() if name not in _HIDDEN}
+def summary(seen: dict[str, set[str]], fixed: Sequence[str] = ("timestamp",)) -> dict[str, str]:
+    """Each field but the fixed ones with the types it had, lists of several lengths as `list[float; ...]`."""
+    return {name: _joined(types) for name, types in seen.items() if name not in fixed}
 
 
 def _joined(types: set[str]) -> str:
@@ -48,8 +47,8 @@ def _joined(types: set[str]) -> str:
     return " | ".join(sorted(types))
 
 
-def describe(entries: Iterable[Entry]) -> dict[str, str]:
+def describe(entries: Iterable[Entry], fixed: Sequence[str] = ("timestamp",)) -> dict[str, str]:
     """The type name of each field over all entries."""
     seen: dict[str, set[str]] = {}
     observe(seen, entries)
-    return summary(seen)
+    return summary(seen, fixed)

@@ -24,6 +24,11 @@ are a sequence: each is kept, in the order of commit, and its position is its in
 KINDS = ("tracks", "metrics", "logs")
 
 
+def fixed_names(kind: str) -> tuple[str, ...]:
+    """What every entry of a kind has beside its fields, whatever columns are selected."""
+    return ("timestamp",) if kind == MERGED else ("index", "timestamp")
+
+
 class Track(NamedTuple):
     """The name of one series: its kind (`tracks`, `metrics`, `logs`) and its topic."""
 
@@ -52,7 +57,8 @@ class Window:
     Args:
         start, end: inclusive bounds in seconds; None leaves that side open. `start > end` selects nothing.
         columns: fields, or dotted parts of them, to keep; an entry with none of them is left out.
-        first, limit: for sequences (`metrics`, `logs`): index of the first entry, and how many.
+        first, limit: for sequences (`metrics`, `logs`), which `start` and `end` do not concern: index of the first
+            entry, and how many at most, counted before columns are selected.
     """
 
     start: float | None = None

@@ -12,7 +12,7 @@ from .files import FILES, Files
 from .journal import Mark
 from .journal_reader import Stream, streams
 from .schema import observe, summary
-from .store import MERGED, Entry, Store, Track, TrackInfo, Window
+from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 
 ATTEMPTS = 5
 
@@ -61,7 +61,8 @@ class View:
             count += len(block)
             stamps += [min(e["timestamp"] for e in block), max(e["timestamp"] for e in block)]
         size = stored.size_bytes if stored is not None else 0
-        return TrackInfo(track.topic, count, min(stamps, default=None), max(stamps, default=None), summary(seen), size)
+        columns = summary(seen, fixed_names(track.kind))
+        return TrackInfo(track.topic, count, min(stamps, default=None), max(stamps, default=None), columns, size)
 
     def _streams(self) -> list[Stream]:
         return streams(self._folder, self._files) if self._folder is not None else []
@@ -89,7 +90,7 @@ class View:
                 break
         entries.extend({"index": index, **entry} for index, entry in enumerate(waiting, len(entries)))
         last = None if window.limit is None else window.first + window.limit
-        selected = select(entries[window.first : last], window.columns)
+        selected = select(entries[window.first : last], window.columns, fixed_names(track.kind))
         if selected:
             yield selected
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from ..entry import from_line, from_lines
@@ -16,6 +16,9 @@ from .layout import index_path
 
 READ_BYTES = 1 << 20
 
+Settled = Callable[[], AbstractContextManager[None]]
+"""While it is entered, no append is under way."""
+
 
 class Snapshot:
     """A data file opened for reading, with the blocks of the part that is wanted; stays valid whatever happens to the
@@ -26,6 +29,7 @@ class Snapshot:
         self.fingerprint = Fingerprint.of(os.fstat(fd))
         self.blocks: list[Block] = []
         self.is_sorted = True
+        self.index = Index()
 
     def load(self, block: Block) -> list[Entry]:
         """The entries of one block."""
@@ -144,35 +148,36 @@ class DataFile:
 
     @contextmanager
     def snapshot(
-        self, start: float | None = None, end: float | None = None, *, settle: Callable[[], None] = lambda: None
+        self, start: float | None = None, end: float | None = None, *, settled: Settled = nullcontext
     ) -> Iterator[Snapshot | None]:
         """The file opened, with the blocks that overlap [start, end]; None where there is no file.
 
-        `settle` waits for an append in progress: called once when the index does not fit, before the file is scanned.
+        `settled` keeps appends out: entered where the index does not fit, so that no half of a batch is scanned.
         """
-        fd = self._open_to_read(settle, start, end)
+        snapshot = self._open_to_read(start, end, scan=False)
+        if snapshot is None and self.path.exists():
+            with settled():
+                snapshot = self._open_to_read(start, end, scan=True)
         try:
-            yield fd
+            yield snapshot
         finally:
-            if fd is not None:
-                self._files.close(fd.fd)
+            if snapshot is not None:
+                self._files.close(snapshot.fd)
 
-    def _open_to_read(self, settle: Callable[[], None], start: float | None, end: float | None) -> Snapshot | None:
-        for attempt in range(3):
-            try:
-                fd = self._files.open(self.path, os.O_RDONLY)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            try:
-                snapshot = Snapshot(fd, self._files)
-                if self._fill(snapshot, start, end, scan=attempt == 2):
-                    return snapshot
-            except BaseException:
-                self._files.close(fd)
-                raise
+    def _open_to_read(self, start: float | None, end: float | None, *, scan: bool) -> Snapshot | None:
+        """The snapshot; None where there is no file, or no index that fits it and no leave to scan."""
+        try:
+            fd = self._files.open(self.path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            snapshot = Snapshot(fd, self._files)
+            if self._fill(snapshot, start, end, scan=scan):
+                return snapshot
+        except BaseException:
             self._files.close(fd)
-            if attempt == 0:
-                settle()
+            raise
+        self._files.close(fd)
         return None
 
     def _fill(self, snapshot: Snapshot, start: float | None, end: float | None, *, scan: bool) -> bool:
@@ -191,6 +196,7 @@ class DataFile:
                 return False
             self._read = (snapshot.fingerprint, index)
         assert index is not None
+        snapshot.index = index
         snapshot.blocks, snapshot.is_sorted = list(index.overlapping(start, end)), index.is_sorted
         return True
 
@@ -206,13 +212,10 @@ class DataFile:
         finally:
             self._files.close(fd)
 
-    def summary(self, settle: Callable[[], None] = lambda: None) -> Index:
+    def summary(self, settled: Settled = nullcontext) -> Index:
         """The index of the whole file; empty where there is no file."""
-        with self.snapshot(settle=settle) as snapshot:
-            if snapshot is None:
-                return Index()
-            assert self._read is not None
-            return self._read[1]
+        with self.snapshot(settled=settled) as snapshot:
+            return Index() if snapshot is None else snapshot.index
 
 
 class Appender:

@@ -19,7 +19,7 @@ from ..entry import from_document, select, to_document, to_line
 from ..errors import NotOpen, StoreCorrupt
 from ..files import FILES, Files
 from ..schema import observe, summary
-from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .compact import compact_file
 from .datafile import Appender, DataFile
 from .grouping import ascending_lines, grouped, no_pace, timed
@@ -73,19 +73,22 @@ class LocalStore:
             self._lock_fd = self._files.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT)
         self._files.lock(self._lock_fd, wait=True)
 
-    def _settle(self) -> None:
-        """Wait for an append in progress, where the lock can be looked at."""
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """No append is under way while this is entered, where the lock can be taken."""
         with self._mutex:
+            fd = -1
+            if self._depth == 0:  # else this thread holds it: a signal handler that reads, inside an append
+                try:
+                    fd = self._files.open(self.folder / ".lock", os.O_RDONLY)
+                    self._files.lock(fd, wait=True, shared=True)
+                except OSError:
+                    pass  # read-only media without a lock file, or without locks: nobody appends there
             try:
-                fd = self._files.open(self.folder / ".lock", os.O_RDONLY)
-            except OSError:
-                return
-            try:
-                self._files.lock(fd, wait=True, shared=True)
-            except OSError:
-                pass
+                yield
             finally:
-                self._files.close(fd)
+                if fd >= 0:
+                    self._files.close(fd)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -151,6 +154,7 @@ class LocalStore:
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
         with self._mutex:
+            self._check_open()
             return self._state.read().writers.get(writer, 0)
 
     def forget(self, writer: str) -> None:
@@ -196,7 +200,7 @@ class LocalStore:
         blocks = self._read_merged(path, window) if track.kind == MERGED else self._read_sequence(path, window)
         for entries in blocks:
             if window.columns is not None:
-                entries = select(entries, window.columns)
+                entries = select(entries, window.columns, fixed_names(track.kind))
             if entries:
                 yield entries
 
@@ -205,7 +209,7 @@ class LocalStore:
             return
         low = float("-inf") if window.start is None else window.start
         high = float("inf") if window.end is None else window.end
-        with self._file(path).snapshot(window.start, window.end, settle=self._settle) as snapshot:
+        with self._file(path).snapshot(window.start, window.end, settled=self._settled) as snapshot:
             if snapshot is None:
                 return
             if snapshot.is_sorted:
@@ -222,11 +226,13 @@ class LocalStore:
         committed = self._committed(path)
         remaining = float("inf") if window.limit is None else window.limit
         index = 0
-        with self._file(path).snapshot(settle=self._settle) as snapshot:
+        with self._file(path).snapshot(settled=self._settled) as snapshot:
             for block in snapshot.blocks if snapshot is not None else ():
                 following = index + block.entries
                 if block.offset >= committed or remaining <= 0:
                     return
+                if block.offset + block.length > committed:  # a crashed attempt's lines behind it are not applied
+                    block = block._replace(length=int(committed) - block.offset)
                 if following > window.first and snapshot is not None:
                     entries = [{"index": i, **e} for i, e in enumerate(snapshot.load(block), index)]
                     entries = [entry for entry in entries if entry["index"] >= window.first]
@@ -246,17 +252,18 @@ class LocalStore:
         """Every series of a kind, sorted by topic."""
         self._check_open()
         topics = self._layout.topics(kind)
-        return [self._info(Track(kind, topic), topics[topic]) for topic in sorted(topics)]
+        found = [self._info(Track(kind, topic), topics[topic]) for topic in sorted(topics)]
+        return [info for info in found if info.count]
 
     def _info(self, track: Track, path: Path) -> TrackInfo:
-        index = self._file(path).summary(self._settle)
+        index = self._file(path).summary(self._settled)
         seen: dict[str, set[str]] = {}
         count = 0
         for entries in self.read(track):
             observe(seen, entries)
             count += len(entries)
         low, high = (index.lowest, index.highest) if index.blocks else (None, None)
-        return TrackInfo(track.topic, count, low, high, summary(seen), index.size)
+        return TrackInfo(track.topic, count, low, high, summary(seen, fixed_names(track.kind)), index.size)
 
     # -------------------------------------------------------------- documents
 
@@ -280,9 +287,9 @@ class LocalStore:
     def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
         """Replace a small document by `change` of what it is now, under the experiment's lock."""
         with self._locked():
-            document = change(self.read_document(name))
-            self._files.write_atomically(self.folder / f"{name}.json", to_document(document))
-            return document
+            raw = to_document(change(self.read_document(name)))
+            self._files.write_atomically(self.folder / f"{name}.json", raw)
+            return from_document(raw) or {}
 
     # -------------------------------------------------------------- the end, and forks
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from ..entry import from_document, from_line, select, to_document, to_line
 from ..errors import NotOpen
 from ..schema import describe
-from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .grouping import grouped, timed
 
 
@@ -30,10 +30,14 @@ class MemoryStore:
             self._check_open()
             if self.applied(batch.writer) >= batch.number:
                 return
-            for track, bodies in grouped(batch).items():
-                for entries in timed(bodies):
-                    for timestamp, fields in entries:
-                        self._append_one(track, _as_read(to_line(timestamp, fields)))
+            fresh = [
+                (track, _as_read(to_line(timestamp, fields)))
+                for track, bodies in grouped(batch).items()
+                for entries in timed(bodies)
+                for timestamp, fields in entries
+            ]
+            for track, entry in fresh:
+                self._append_one(track, entry)
             self._applied[batch.writer] = batch.number
 
     def _append_one(self, track: Track, entry: Entry) -> None:
@@ -45,11 +49,15 @@ class MemoryStore:
 
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
-        return self._applied.get(writer, 0)
+        with self._lock:
+            self._check_open()
+            return self._applied.get(writer, 0)
 
     def forget(self, writer: str) -> None:
         """The writer will never send a batch again."""
-        self._applied.pop(writer, None)
+        with self._lock:
+            self._check_open()
+            self._applied.pop(writer, None)
 
     def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
         """One block with everything the window selects."""
@@ -63,7 +71,7 @@ class MemoryStore:
         if track.kind != MERGED:
             numbered = [{"index": index, **e} for index, e in enumerate(self._sequences.get(track, []))]
             last = None if window.limit is None else window.first + window.limit
-            return numbered[window.first : last]
+            return select(numbered[window.first : last], window.columns, fixed_names(track.kind))
         entries = self._merged.get(track.topic, {})
         low = float("-inf") if window.start is None else window.start
         high = float("inf") if window.end is None else window.end
@@ -82,9 +90,8 @@ class MemoryStore:
     def _info(self, track: Track) -> TrackInfo:
         entries = [entry for block in self.read(track) for entry in block]
         stamps = [entry["timestamp"] for entry in entries]
-        return TrackInfo(
-            track.topic, len(entries), min(stamps, default=None), max(stamps, default=None), describe(entries)
-        )
+        columns = describe(entries, fixed_names(track.kind))
+        return TrackInfo(track.topic, len(entries), min(stamps, default=None), max(stamps, default=None), columns)
 
     def remove(self, track: Track) -> None:
         """Delete a series."""
@@ -105,7 +112,7 @@ class MemoryStore:
         with self._lock:
             document = change(self.read_document(name))
             self._documents[name] = from_document(to_document(document)) or {}
-            return copy.deepcopy(document)
+            return copy.deepcopy(self._documents[name])
 
     def close(self) -> None:
         """No further use."""

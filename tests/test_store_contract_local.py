@@ -1,0 +1,310 @@
+"""The local store keeps the contract, and its files are what `docs/format.md` says."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ml_dash.errors import NotOpen, StoreCorrupt
+from ml_dash.store import Store, Track, Window
+from ml_dash.stores.local import LocalStore
+from store_contract import FORCE, LOGS, LOSS, STATE, StoreContract, Writer, body, columns, entries
+
+
+class TestLocalStore(StoreContract):
+    """`LocalStore` keeps the contract; a second opening is a second object on the folder."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        """The experiment's folder."""
+        return tmp_path / "experiment"
+
+    @pytest.fixture
+    def store(self, place: Path) -> Iterator[LocalStore]:
+        """A store on an empty folder."""
+        store = LocalStore(place)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def again(self, store: Store, place: Path) -> Iterator[Callable[[], Store]]:
+        """Another store on the same folder."""
+        opened: list[LocalStore] = []
+
+        def open_again() -> Store:
+            opened.append(LocalStore(place))
+            return opened[-1]
+
+        yield open_again
+        for one in opened:
+            one.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The experiment's folder."""
+    return tmp_path / "experiment"
+
+
+@pytest.fixture
+def store(place: Path) -> Iterator[LocalStore]:
+    """A store on an empty folder."""
+    store = LocalStore(place)
+    yield store
+    store.close()
+
+
+def lines(path: Path) -> list[dict]:
+    """The lines of a file by the `json` module, which takes no part in writing them; bare NaN is refused."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is no strict JSON")
+
+    raw = path.read_bytes()
+    assert raw.endswith(b"\n")
+    return [json.loads(line, parse_constant=refuse) for line in raw.splitlines()]
+
+
+def test_files_are_where_the_document_says(store: LocalStore, place: Path) -> None:
+    """`tracks/robot_state/data.jsonl` with the timestamp first, `metrics/train/data.jsonl`, `logs/logs.jsonl`."""
+    Writer(store, [STATE, LOSS, LOGS]).send(
+        body(1.0, 1, q=[0.1], scan=[float("inf"), float("nan")], text="NaN"),
+        body(2.0, 2, loss=1),
+        body(3.0, 3, message="m"),
+    )
+    raw = (place / "tracks/robot_state/data.jsonl").read_bytes()
+    assert raw == b'{"timestamp":1.0,"q":[0.1],"scan":["Infinity","NaN"],"text":"\\u004eaN"}\n'
+    assert lines(place / "metrics/train/data.jsonl") == [{"timestamp": 2.0, "loss": 1}]
+    assert lines(place / "logs/logs.jsonl") == [{"timestamp": 3.0, "message": "m"}]
+    assert json.loads((place / "tracks/robot_state/.topic").read_bytes())["topic"] == "robot/state"
+
+
+def test_only_the_documented_names_are_visible(store: LocalStore, place: Path) -> None:
+    """All but data and documents is hidden, and nothing temporary is left behind."""
+    writer = Writer(store, [STATE, LOSS, LOGS])
+    writer.send(body(2.0, 1, q=1), body(2.0, 2, loss=1), body(3.0, 3, message="m"))
+    writer.send(body(1.0, 1, q=1))
+    store.update_document("params", lambda known: {"a": 1})
+    store.compact_all()
+    visible = {
+        os.path.relpath(os.path.join(folder, name), place)
+        for folder, _, names in os.walk(place)
+        for name in names
+        if not name.startswith(".")
+    }
+    assert visible == {"params.json", "tracks/robot_state/data.jsonl", "metrics/train/data.jsonl", "logs/logs.jsonl"}
+    hidden = [name for _, _, names in os.walk(place) for name in names if name.endswith((".tmp", ".compact", ".new"))]
+    assert hidden == []
+
+
+def test_compaction_gives_one_line_per_timestamp(store: LocalStore, place: Path) -> None:
+    """After compaction the file itself is merged and ascending, and reads as before."""
+    writer = Writer(store)
+    writer.send(*(body(float(number), a=number, text="x" * 200) for number in range(2000)))
+    writer.send(body(1000.5, late=True), body(1000.0, b=1), body(-1.0, c="Infinity", d=float("nan")))
+    before = entries(store)
+    assert store.compact(STATE) is True
+    found = lines(place / "tracks/robot_state/data.jsonl")
+    stamps = [line["timestamp"] for line in found]
+    assert stamps == sorted(set(stamps))
+    assert len(stamps) == 2002
+    assert found[0] == {"timestamp": -1.0, "c": "Infinity", "d": "NaN"}
+    assert repr(entries(store)) == repr(before)
+    assert store.compact(STATE) is False
+
+
+def test_compaction_leaves_a_persons_lines(store: LocalStore, place: Path) -> None:
+    """A file with lines that are no entries is not rewritten; they stay, and readers skip them."""
+    path = place / "tracks/robot_state/data.jsonl"
+    writer = Writer(store)
+    writer.send(body(2.0, x=2))
+    with open(path, "ab") as file:
+        file.write(b"# checked by Ann\n")
+    writer.send(body(1.0, x=1))
+    raw = path.read_bytes()
+    assert store.compact(STATE) is False
+    assert path.read_bytes() == raw
+    assert [entry["x"] for entry in entries(store)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda raw: b"\xef\xbb\xbf" + raw, id="byte order mark"),
+        pytest.param(lambda raw: raw.replace(b"\n", b"\r\n"), id="CRLF"),
+        pytest.param(lambda raw: raw.replace(b"\n", b"\n\n \n"), id="blank lines"),
+        pytest.param(lambda raw: raw[:-1], id="no newline at the end"),
+        pytest.param(lambda raw: raw + b'{"timestamp": 9.0, "x"', id="torn last line"),
+        pytest.param(lambda raw: raw + b"note to self", id="foreign last line"),
+        pytest.param(lambda raw: b'[1, 2]\nnull\n42\n"text"\n{}\n' + raw, id="JSON that is no entry"),
+        pytest.param(
+            lambda raw: b'{"timestamp": "1.0"}\n{"timestamp": null}\n{"timestamp": true}\n' + raw, id="bad stamps"
+        ),
+        pytest.param(
+            lambda raw: b'{"timestamp": 1e999}\n{"timestamp": 99999999999999999999}\n' + raw, id="huge stamps"
+        ),
+        pytest.param(lambda raw: b"\xff\xfe\x00\n" + raw, id="not UTF-8"),
+        pytest.param(lambda raw: raw.replace(b'"timestamp":1.0', b'"timestamp":1'), id="whole numbers as timestamps"),
+        pytest.param(lambda raw: raw.replace(b'"x":1,', b'"x":1,  "x": 1 ,'), id="a name twice"),
+    ],
+)
+def test_edited_files_are_read(store: LocalStore, place: Path, edit: Callable[[bytes], bytes]) -> None:
+    """What a person or another program did to a file costs no whole line, before and after the next append."""
+    path = place / "tracks/robot_state/data.jsonl"
+    writer = Writer(store)
+    writer.send(body(1.0, x=1, y="a"), body(2.0, x=2, y="b"))
+    path.write_bytes(edit(path.read_bytes()))
+    expected = [{"timestamp": 1.0, "x": 1, "y": "a"}, {"timestamp": 2.0, "x": 2, "y": "b"}]
+    assert entries(store) == expected
+    assert entries(LocalStore(place, readonly=True), window=Window(1.0, 1.0)) == expected[:1]
+    writer.send(body(3.0, x=3))
+    assert entries(store) == [*expected, {"timestamp": 3.0, "x": 3}]
+    assert entries(LocalStore(place, readonly=True)) == [*expected, {"timestamp": 3.0, "x": 3}]
+
+
+def test_foreign_writers_files_are_read(store: LocalStore, place: Path) -> None:
+    """Folders put there by hand, with bare NaN and spaces as the `json` module writes them, are tracks like others."""
+    path = place / "tracks/by_hand/data.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"timestamp": 2.0, "x": NaN, "scan": [Infinity, -Infinity]}\n{"timestamp": 1, "x": 1e400}\n')
+    assert repr(entries(store, Track("tracks", "by_hand"))) == repr(
+        [
+            {"timestamp": 1.0, "x": float("inf")},
+            {"timestamp": 2.0, "x": float("nan"), "scan": [float("inf"), -float("inf")]},
+        ]
+    )
+    Writer(store, [Track("tracks", "by/hand"), Track("tracks", "by_hand")]).send(body(3.0, 1, n=1), body(3.0, 2, n=2))
+    assert entries(store, Track("tracks", "by/hand")) == [{"timestamp": 3.0, "n": 1}]
+    assert entries(store, Track("tracks", "by_hand"))[-1] == {"timestamp": 3.0, "n": 2}
+
+
+def test_foreign_things_in_the_folder_harm_nothing(store: LocalStore, place: Path) -> None:
+    """Files where folders belong, folders where files belong, broken `.topic` files: the sound tracks are read."""
+    Writer(store, [STATE, FORCE]).send(body(1.0, 1, x=1), body(1.0, 2, f=1))
+    tracks = place / "tracks"
+    (tracks / "a_file").write_bytes(b"hello")
+    (tracks / "empty").mkdir()
+    (tracks / "data_is_a_folder" / "data.jsonl").mkdir(parents=True)
+    (tracks / "robot_state" / "notes.txt").write_text("mine")
+    broken = tracks / "broken"
+    broken.mkdir()
+    (broken / ".topic").write_bytes(b"\xff\x00not json")
+    (broken / "data.jsonl").write_bytes(b'{"timestamp": 1.0, "b": 1}\n')
+    (tracks / "dangling").symlink_to(tracks / "nowhere")
+    os.mkdir(os.fsencode(tracks) + b"/\xff\xfe")
+    fresh = LocalStore(place)
+    assert {STATE.topic, FORCE.topic, "broken"} <= {info.topic for info in fresh.tracks()}
+    assert entries(fresh) == [{"timestamp": 1.0, "x": 1}]
+    assert (tracks / "robot_state" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"garbage\n", b"00000000 {}\n", bytes(range(64))])
+@pytest.mark.parametrize("name", [".state", "tracks/robot_state/.index", "metrics/train/.index"])
+def test_derived_files_are_disposable(store: LocalStore, place: Path, name: str, damage: bytes) -> None:
+    """A state or index that is lost, emptied or replaced changes no answer; batches that come again change nothing."""
+    writer = Writer(store, [STATE, LOSS])
+    first = writer.send(body(2.0, 1, x=2), body(2.0, 2, loss=1), body(2.0, 2, loss=1))
+    second = writer.send(body(1.0, 1, x=1), body(2.0, 2, loss=1))
+    tracks, losses = entries(store), entries(store, LOSS)
+    (place / name).write_bytes(damage)
+    fresh = LocalStore(place)
+    assert entries(fresh) == tracks
+    assert entries(fresh, window=Window(1.0, 1.0)) == tracks[:1]
+    assert entries(fresh, LOSS) == losses
+    if name != ".state":  # without a state only the batch sent last comes again: its journal knows no other
+        fresh.append(first)
+    fresh.append(second)
+    assert entries(fresh) == tracks
+    assert entries(fresh, LOSS) == losses
+    fresh.close()
+
+
+def test_a_newer_version_is_told(store: LocalStore, place: Path) -> None:
+    """State of a newer version is never overwritten: StoreCorrupt says which file, and reading goes on."""
+    import zlib
+
+    Writer(store).send(body(1.0, x=1))
+    document = json.dumps({"version": 99, "generation": 1, "writers": {}, "sequences": {}}).encode()
+    newer = f"{zlib.crc32(document):08x} ".encode() + document + b"\n"
+    (place / ".state").write_bytes(newer)
+    fresh = LocalStore(place)
+    with pytest.raises(StoreCorrupt, match=r"\.state was written by a newer ml_dash .*upgrade"):
+        Writer(fresh).send(body(2.0, x=2))
+    assert entries(fresh) == [{"timestamp": 1.0, "x": 1}]
+    assert (place / ".state").read_bytes() == newer
+    fresh.close()
+
+
+def test_uncommitted_lines_of_a_sequence_are_not_read(store: LocalStore, place: Path) -> None:
+    """Lines behind the committed length belong to a batch that is not applied: no index is given to them."""
+    writer = Writer(store, [LOSS])
+    writer.send(body(1.0, loss=1), body(2.0, loss=2))
+    path = place / "metrics/train/data.jsonl"
+    with open(path, "ab") as file:
+        file.write(b'{"timestamp":3.0,"loss":3}\n')
+    fresh = LocalStore(place)
+    assert [entry["loss"] for entry in entries(fresh, LOSS)] == [1, 2]
+    writer.send(body(3.0, loss=3), body(4.0, loss=4))
+    for opened in (store, fresh, LocalStore(place)):
+        assert [(entry["index"], entry["loss"]) for entry in entries(opened, LOSS)] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert len(lines(path)) == 4
+
+
+def test_a_removed_series_leaves_nothing_and_its_folder_is_free(store: LocalStore, place: Path) -> None:
+    """Another opening that knew the series does not write into the folder's next owner."""
+    other = LocalStore(place)
+    writer = Writer(other, [Track("tracks", "a/b")])
+    writer.send(body(1.0, x="a/b"))
+    store.remove(Track("tracks", "a/b"))
+    Writer(store, [Track("tracks", "a_b")]).send(body(1.0, y="a_b"))
+    assert entries(other, Track("tracks", "a/b")) == []
+    writer.send(body(2.0, x="a/b again"))
+    for opened in (store, other):
+        assert entries(opened, Track("tracks", "a/b")) == [{"timestamp": 2.0, "x": "a/b again"}]
+        assert entries(opened, Track("tracks", "a_b")) == [{"timestamp": 1.0, "y": "a_b"}]
+    other.close()
+
+
+def test_readonly_changes_nothing(store: LocalStore, place: Path) -> None:
+    """A read-only opening reads with and without an index, creates no file, and refuses to write."""
+    Writer(store, [STATE, LOSS]).send(body(2.0, 1, x=2), body(1.0, 1, x=1), body(1.0, 2, loss=1))
+    store.close()
+    for index in place.rglob(".index"):
+        index.unlink()
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    opened = LocalStore(place, readonly=True)
+    assert [entry["x"] for entry in entries(opened)] == [1, 2]
+    assert len(entries(opened, LOSS)) == 1
+    assert [info.count for info in opened.tracks()] == [2]
+    for use in (lambda: Writer(opened).send(body(3.0)), lambda: opened.update_document("params", lambda known: {})):
+        with pytest.raises(NotOpen, match="reading only"):
+            use()
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+def test_a_document_that_is_no_object_is_told(store: LocalStore, place: Path) -> None:
+    """A params file somebody broke is named, not overwritten."""
+    store.update_document("params", lambda known: {"a": 1})
+    path = place / "params.json"
+    for damage in (b"", b"[1]", b"{", b"\xff\xff", b"null"):
+        path.write_bytes(damage)
+        with pytest.raises(StoreCorrupt, match=r"params\.json is no JSON object"):
+            store.read_document("params")
+        with pytest.raises(StoreCorrupt, match=r"params\.json is no JSON object"):
+            store.update_document("params", lambda known: {"b": 2})
+        assert path.read_bytes() == damage
+
+
+def test_a_wide_batch_is_quick(store: LocalStore) -> None:
+    """Three hundred series in one batch, merged and found again."""
+    tracks = [Track("tracks", f"sensors/{number}") for number in range(300)]
+    writer = Writer(store, tracks)
+    writer.send(
+        *(body(1.0, number, x=number) for number in writer.tracks), *(columns([2.0], n, y=[n]) for n in writer.tracks)
+    )
+    assert len(store.tracks()) == 300
+    assert entries(store, tracks[299]) == [{"timestamp": 1.0, "x": 300}, {"timestamp": 2.0, "y": 300}]
