@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -299,8 +300,27 @@ def test_a_document_that_is_no_object_is_told(store: LocalStore, place: Path) ->
         assert path.read_bytes() == damage
 
 
-def test_a_wide_batch_is_quick(store: LocalStore) -> None:
-    """Three hundred series in one batch, merged and found again."""
+def test_a_copied_folder_does_not_take_the_topic(store: LocalStore, place: Path) -> None:
+    """Somebody's copy of a track's folder, which names the same topic, is neither read nor written in its place."""
+    Writer(store).send(body(1.0, x=1))
+    shutil.copytree(place / "tracks/robot_state", place / "tracks/a_copy")
+    for number, opened in enumerate((store, LocalStore(place)), start=2):
+        Writer(opened).send(body(float(number), x=number))
+    assert [entry["x"] for entry in entries(store)] == [1, 2, 3]
+    assert len(lines(place / "tracks/a_copy/data.jsonl")) == 1
+
+
+def test_a_file_in_the_way_does_not_stop_a_topic(store: LocalStore, place: Path) -> None:
+    """Where a file has the name of a topic's folder, the topic gets another one, and the file stays."""
+    (place / "tracks").mkdir(parents=True)
+    (place / "tracks/robot_state").write_text("notes")
+    Writer(store).send(body(1.0, x=1))
+    assert entries(store) == entries(LocalStore(place)) == [{"timestamp": 1.0, "x": 1}]
+    assert (place / "tracks/robot_state").read_text() == "notes"
+
+
+def test_three_hundred_topics_in_one_batch(store: LocalStore) -> None:
+    """Many series at once: each has its own folder, and all are found again."""
     tracks = [Track("tracks", f"sensors/{number}") for number in range(300)]
     writer = Writer(store, tracks)
     writer.send(

@@ -30,6 +30,7 @@ class Layout:
         self.root, self._files = root, files
         self._known: dict[Track, Path] = {}
         self._read: dict[Path, tuple[tuple[int, int], str | None]] = {}
+        self._names: dict[str, _Names] = {}
 
     def find(self, track: Track) -> Path | None:
         """The data file of a series, or None where nobody recorded it."""
@@ -42,25 +43,42 @@ class Layout:
 
     def claim(self, track: Track) -> Path:
         """The data file of a series, its folder created. Only under the store's lock."""
-        found = self.find(track)
-        if found is not None:
-            if track.kind == LOGS:
-                self._files.make_folder(found.parent)
-            return found
-        folder = self.root / track.kind / folder_for(track.topic, self._owners(track.kind).get)
-        self._files.make_folder(folder)
-        document = json.dumps({"topic": track.topic, "kind": track.kind}).encode() + b"\n"
-        self._files.write_atomically(folder / TOPIC, document)
+        if track.kind == LOGS:
+            self._files.make_folder(self.root / LOGS)
+            return self.root / LOGS / f"{track.topic}.jsonl"
+        known = self._known.get(track)
+        if known is not None and self._topic_of(known.parent) == track.topic:
+            return known
+        names = self._names_of(track.kind)
+        folder = names.folder_of(track.topic)
+        if self._topic_of(folder) not in (None, track.topic):  # taken since the names were read
+            del self._names[track.kind]
+            names = self._names_of(track.kind)
+            folder = names.folder_of(track.topic)
+        if self._topic_of(folder) is None:
+            self._found(folder, track)
+            names.note(folder, track.topic)
+            names.look()
         self._known[track] = folder / DATA
         return folder / DATA
 
-    def _owners(self, kind: str) -> dict[str, str]:
-        """The topic that holds each name, by the name's identity; "" for a file, which is nobody's folder."""
-        return {
-            identity(one.name): (self._topic_of(Path(one.path)) or "") if one.is_dir() else ""
-            for one in self._scan(kind)
-            if not one.is_dir() or self._topic_of(Path(one.path)) is not None
-        }
+    def _found(self, folder: Path, track: Track) -> None:
+        """Create a series' folder with its true topic in it."""
+        self._files.make_folder(folder)
+        document = json.dumps({"topic": track.topic, "kind": track.kind}).encode() + b"\n"
+        self._files.write_atomically(folder / TOPIC, document)
+
+    def _names_of(self, kind: str) -> _Names:
+        """The names in use, read again only where the kind's folder changed: hundreds of topics may begin at once."""
+        names = self._names.get(kind)
+        if names is None or not names.is_current():
+            names = self._names[kind] = _Names(self.root / kind)
+            for one in self._scan(kind):
+                # "" stands for a file, which is nobody's folder
+                topic = self._topic_of(Path(one.path)) if one.is_dir() else ""
+                if topic is not None:
+                    names.note(Path(one.path), topic)
+        return names
 
     def topics(self, kind: str) -> dict[str, Path]:
         """Every series of a kind with its data file. Of two folders with one topic (a copy), the one named after it."""
@@ -109,6 +127,7 @@ class Layout:
         """Delete a series' files. Only under the store's lock."""
         found = self.find(track)
         self._known.pop(track, None)
+        self._names.pop(track.kind, None)
         if found is None:
             return
         if track.kind == LOGS:
@@ -116,6 +135,41 @@ class Layout:
             self._files.remove(index_path(found))
         else:
             shutil.rmtree(found.parent)
+
+
+class _Names:
+    """The names in the folder of a kind and the topics that hold them."""
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+        self._owners: dict[str, str] = {}
+        self._folders: dict[str, Path] = {}
+        self.look()
+
+    def look(self) -> None:
+        """What is noted is all there is now."""
+        self._changed = _changed(self._parent)
+
+    def is_current(self) -> bool:
+        """Whether no name came or went since."""
+        return self._changed is not None and self._changed == _changed(self._parent)
+
+    def note(self, path: Path, topic: str) -> None:
+        """A name that is there, and the topic that holds it."""
+        self._owners[identity(path.name)] = topic
+        if topic not in self._folders or path.name == topic.replace("/", "_"):
+            self._folders[topic] = path
+
+    def folder_of(self, topic: str) -> Path:
+        """The folder that a topic has, or is to get."""
+        return self._folders.get(topic) or self._parent / folder_for(topic, self._owners.get)
+
+
+def _changed(folder: Path) -> int | None:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
 
 
 def index_path(data: Path) -> Path:
