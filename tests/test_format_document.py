@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash import columns, entry, journal
+from ml_dash import columns, entry, journal_files
 from ml_dash.stores import index, state
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
@@ -49,20 +49,20 @@ def test_lines_are_as_documented(name: str, value: object) -> None:
 def test_record_is_as_documented() -> None:
     """A record is its length, its CRC and the msgpack body."""
     body = entry.encode_body((1, 1.5, {"q": [0.5, -0.25], "ok": True}))
-    assert documented_bytes("record:") == journal.RECORD.pack(len(body), zlib.crc32(body)) + body
+    assert documented_bytes("record:") == journal_files.RECORD.pack(len(body), zlib.crc32(body)) + body
 
 
 def test_column_body_is_as_documented() -> None:
     """Whole columns travel as packed little-endian values, or as a list of values."""
     body = documented_bytes("body: track 1")
-    assert [[(0.0, {"n": 3, "w": "a"}), (0.1, {"n": 4, "w": "b"})]] == list(columns.expand(entry.decode_body(body)))
+    assert list(columns.expand(entry.decode_body(body))) == [[(0.0, {"n": 3, "w": "a"}), (0.1, {"n": 4, "w": "b"})]]
     packed = {"n": ["q", [], struct.pack("<2q", 3, 4)], "w": [["a", "b"]]}
     assert body == entry.encode_body((1, 2, struct.pack("<2d", 0.0, 0.1), packed))
 
 
 def test_segment_header_is_as_documented() -> None:
     """A segment names its writer and its number, and checks itself."""
-    head = journal.SEGMENT_HEADER.pack(journal.MAGIC, journal.VERSION, 0, bytes.fromhex(WRITER), 7, 0)[:-4]
+    head = journal_files.SEGMENT_HEADER.pack(journal_files.MAGIC, journal_files.VERSION, 0, bytes.fromhex(WRITER), 7, 0)[:-4]
     assert documented_bytes("segment header: writer") == head + struct.pack("<I", zlib.crc32(head))
 
 
