@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 from .drain import Drain
 from .errors import StoreUnavailable
-from .journal import Journal, Mark
+from .journal import Journal
+from .journal_files import Mark
 
 SYNC_EVERY_S = 0.2
 DRAIN_EVERY_S = 1.0
@@ -42,29 +44,36 @@ class Pace:
 
 
 class Background:
-    """Runs `Journal.prepare` and `Journal.sync` several times a second, and a drain pass every second."""
+    """Runs `Journal.prepare` and `Journal.sync` several times a second, and a drain pass every second.
 
-    def __init__(self, journal: Journal, drain: Drain, pace: Pace) -> None:
-        self._journal, self._drain, self._pace = journal, drain, pace
-        self._start_lock = threading.Lock()
+    Args:
+        enabled: off, no thread is ever started.
+    """
+
+    def __init__(self, journal: Journal, drain: Drain, pace: Pace, *, enabled: bool = True) -> None:
+        self._journal, self._drain, self._pace, self._enabled = journal, drain, pace, enabled
         self._reset()
 
     def _reset(self) -> None:
+        self._start_lock = threading.RLock()
         self._threads: list[threading.Thread] = []
+        self._started = False
         self._stop = threading.Event()
-        self._segment_filled = threading.Event()
+        # Of the queues and events only this one may be used by a signal handler that interrupts its use.
+        self._segment_filled: SimpleQueue[None] = SimpleQueue()
 
     def wake(self) -> None:
         """A segment filled, or a child's own stream began: be there, and prepare the next."""
-        self._segment_filled.set()
-        if not self._threads and not self._stop.is_set():
+        self._segment_filled.put(None)
+        if not self._started:
             self.start()
 
     def start(self) -> None:
         """Start the threads; once."""
         with self._start_lock:
-            if self._threads or self._stop.is_set():
+            if self._started or not self._enabled or self._stop.is_set():
                 return
+            self._started = True
             for name, work in (("keep", self._keep), ("drain", self._drain_often)):
                 thread = threading.Thread(target=work, name=f"ml_dash-{name}", daemon=True)
                 self._threads.append(thread)
@@ -73,21 +82,23 @@ class Background:
     def stop(self) -> None:
         """End the threads after what they are doing now."""
         self._stop.set()
-        self._segment_filled.set()
+        self._segment_filled.put(None)
+        self._pace.thread = None  # what is under way goes on at full speed
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
 
     def after_fork_in_child(self) -> None:
         """The threads stayed with the parent; new ones start when this process appends."""
-        self._start_lock = threading.Lock()
         self._reset()
 
     def _keep(self) -> None:
         due = time.monotonic() + SYNC_EVERY_S
         while not self._stop.is_set():
-            self._segment_filled.wait(max(0.0, due - time.monotonic()))
-            self._segment_filled.clear()
+            try:
+                self._segment_filled.get(timeout=max(0.0, due - time.monotonic()))
+            except Empty:
+                pass
             self._quietly(self._journal.prepare)
             if time.monotonic() >= due:
                 self._quietly(self._journal.sync)

@@ -7,10 +7,10 @@ whatever interrupts a pass, the next one asks the store which number it has and 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 import zlib
@@ -23,7 +23,8 @@ from typing import NamedTuple
 from .columns import expand, is_columns
 from .entry import decode_body, to_line
 from .files import FILES, Files
-from .journal import Journal, Mark
+from .journal import Journal
+from .journal_files import BIRTH, Mark
 from .journal_reader import Piece, Stream, is_dead, streams
 from .store import Batch, Store, Track
 from .stores.grouping import timestamp_of, track_number
@@ -48,6 +49,9 @@ class Boundary(NamedTuple):
     start: Mark
     end: Mark
 
+
+GONE = ".gone"
+"""How the folder of a journal begins that is applied and being removed."""
 
 NOTHING_SENT = Boundary(0, Mark(0, 0), Mark(0, 0))
 
@@ -107,6 +111,7 @@ class Drain:
         self._durable, self._pace, self._batch_bytes = durable, pace, batch_bytes
         self._mutex = threading.RLock()
         self._busy = False
+        self._own = Stream(journal.path, files) if journal is not None else None
         self.damage: list[str] = []
 
     @contextmanager
@@ -117,40 +122,47 @@ class Drain:
                 yield False
                 return
             self._files.make_folder(self._folder)
-            fd = self._files.open(self._folder / ".drain", os.O_RDWR | os.O_CREAT)
+            fd = self._files.open_lock(self._folder / ".drain")
             try:
                 self._files.lock(fd, wait=True)
                 self._busy = True
                 yield True
             finally:
                 self._busy = False
-                self._files.close(fd)
+                self._files.close_lock(fd)
 
-    def run(self, upto: Mark | None = None, *, clean: bool = False) -> None:
+    def run(self, upto: Mark | None = None, *, clean: bool = False, final: bool = False) -> None:
         """One pass: everything dead writers left, then the own journal up to a mark (default: its end now).
 
         With `clean`, the pass ends at the first record behind the mark that begins a new instant, so that the parts
-        of one instant are applied together.
+        of one instant are applied together. With `final`, the own journal is closed and read to its end.
 
         Raises:
             OSError: the disk is full, or StoreUnavailable; nothing is lost, the next pass goes on.
         """
+        journal = self._journal
+        end = journal.mark() if journal is not None and (upto is None or clean) else upto
         with self.exclusively() as free:
             if not free:
                 return
             self.recover()
-            journal = self._journal
             if journal is not None and not journal.is_forked:
-                end = journal.mark() if upto is None or clean else upto
-                self._apply_own(Stream(journal.path, self._files), end, upto if clean else None)
+                self._apply_own(self._stream(journal), None if final else end, upto if clean else None)
 
-    def _apply_own(self, stream: Stream, end: Mark, soft: Mark | None) -> None:
+    def _stream(self, journal: Journal) -> Stream:
+        """The own stream, always the same one, so that damage which is met once is not forgotten."""
+        if self._own is None or self._own.path != journal.path:
+            self._own = Stream(journal.path, self._files)
+        return self._own
+
+    def _apply_own(self, stream: Stream, end: Mark | None, soft: Mark | None) -> None:
         """Apply the own stream; an append that another thread is just copying is waited for."""
         for _ in range(ATTEMPTS):
             self._apply(stream, end, soft)
             if soft is not None or not stream.stopped:
                 return
             time.sleep(0.001)
+        raise OSError(errno.EAGAIN, f"{stream.path}: an append does not finish; nothing is lost, flush again")
 
     def recover(self) -> int:
         """Apply and remove the journals of processes that are gone; the number of journals. Inside `exclusively`."""
@@ -167,40 +179,52 @@ class Drain:
                 self.discard(stream)
                 count += 1
             finally:
-                self._files.close(fd)
-        self._remove_unborn()
+                self._files.close_lock(fd)
+        self._remove_leftovers()
         return count
 
     def discard(self, stream: Stream) -> None:
-        """Remove a journal that is applied; one with damage is kept aside, because somebody may want to look."""
+        """Remove a journal that is applied; one with damage is kept aside, because somebody may want to look.
+
+        It goes by one rename: half a journal, without its boundary, would be applied again under new numbers.
+        """
+        aside = self._folder / f"{'.damaged' if stream.damage else GONE}-{stream.writer}"
+        self._files.replace(stream.path, aside)
+        if self._durable:
+            self._files.sync_folder(self._folder)
         if stream.damage:
             self.damage.extend(stream.damage)
             for damage in stream.damage:
-                log.warning("%s", damage)
-            self._files.replace(stream.path, self._folder / f".damaged-{stream.writer}")
+                log.warning("%s (kept in %s)", damage, aside)
         else:
-            shutil.rmtree(stream.path, ignore_errors=True)
+            self._files.remove_folder(aside)
         self._store.forget(stream.writer)
 
     def finish(self) -> None:
         """The own journal is closed and applied: remove it. Inside `exclusively`."""
         if self._journal is not None and not self._journal.is_forked:
-            self.discard(Stream(self._journal.path, self._files))
+            self.discard(self._stream(self._journal))
 
     def after_fork_in_child(self) -> None:
         """A pass that was under way goes on in the parent only."""
         self._mutex = threading.RLock()
         self._busy = False
 
-    def _remove_unborn(self) -> None:
-        """Folders of processes that died between creating their journal and naming it hold no entry."""
-        for name in os.listdir(self._folder):
-            if name.startswith(".new-"):
-                stream = Stream(self._folder / name, self._files)
-                fd = is_dead(stream)
-                if fd is not None:
-                    shutil.rmtree(stream.path, ignore_errors=True)
-                    self._files.close(fd)
+    def _remove_leftovers(self) -> None:
+        """Folders of processes that died while they made or removed a journal hold nothing that is needed."""
+        names = self._files.names(self._folder)
+        gone, unborn = ([name for name in names if name.startswith(start)] for start in (GONE, ".new-"))
+        for name in gone:
+            self._files.remove_folder(self._folder / name)
+        if not unborn:
+            return
+        fd = self._files.open_lock(self._folder / BIRTH)
+        try:
+            if self._files.lock(fd, wait=False):
+                for name in unborn:
+                    self._files.remove_folder(self._folder / name)
+        finally:
+            self._files.close_lock(fd)
 
     def _apply(self, stream: Stream, end: Mark | None, soft: Mark | None) -> None:
         """Apply a stream's entries up to `end` (living) or all that is readable (dead)."""
@@ -232,17 +256,22 @@ class Drain:
     def _is_sound(self, stream: Stream, raw: bytes, tracks: Mapping[int, Track]) -> bool:
         try:
             body = decode_body(raw)
+            if body[0] not in tracks:
+                raise LookupError(f"track {body[0]} is not in the journal's table")
             if is_columns(body):
                 for entries in expand(body):
                     for timestamp, fields in entries:
                         to_line(timestamp, fields)
             else:
                 to_line(body[1], body[2])
-            return body[0] in tracks
+            return True
         except Exception as error:
             stream.damage.append(f"{stream.path}: an entry cannot be decoded: {error}")
-            with open(stream.path / "rejected", "ab") as rejected:
-                rejected.write(len(raw).to_bytes(4, "little") + raw)
+            fd = self._files.open(stream.path / "rejected", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            try:
+                self._files.write(fd, len(raw).to_bytes(4, "little") + raw)
+            finally:
+                self._files.close(fd)
             return False
 
     def _cut(

@@ -16,7 +16,9 @@ Tests hand in a subclass to fail or record chosen calls.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -36,6 +38,26 @@ class Files:
     def open(self, path: Path | str, flags: int, mode: int = 0o644) -> int:
         """A descriptor that is not inherited by programs started from here."""
         return os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), mode)
+
+    def open_lock(self, path: Path | str, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+        """A descriptor to `lock`, for `close_lock`; a forked child lets go of it at once (`drop_locks`)."""
+        with _opening:
+            fd = self.open(path, flags)
+            _locks.add(fd)
+        return fd
+
+    def close_lock(self, fd: int) -> None:
+        """Give a lock back and close its descriptor.
+
+        Unlocked first, because a child that is just being forked may have a copy, which would keep the lock.
+        """
+        with _opening:
+            _locks.discard(fd)
+            try:
+                self.unlock(fd)
+            except OSError:
+                pass
+            self.close(fd)
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
@@ -126,8 +148,19 @@ class Files:
             pass
 
     def make_folder(self, folder: Path) -> None:
-        """Create a folder and its parents."""
+        """Create a folder and its parents, where they are missing."""
         folder.mkdir(parents=True, exist_ok=True)
+
+    def names(self, folder: Path) -> list[str]:
+        """The names in a folder, sorted; none where there is no such folder."""
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def remove_folder(self, folder: Path) -> None:
+        """Delete a folder with everything in it, as far as that is possible."""
+        shutil.rmtree(folder, ignore_errors=True)
 
     def lock(self, fd: int, *, wait: bool, shared: bool = False) -> bool:
         """Take the file's lock; False where somebody else holds it and `wait` is off.
@@ -173,6 +206,30 @@ class Files:
         self.replace(temporary, path)
         if durable:
             self.sync_folder(path.parent)
+
+
+_locks: set[int] = set()
+"""The descriptors that hold locks, or are about to."""
+_opening = threading.RLock()
+
+
+def drop_locks() -> None:
+    """In a forked child: close every inherited lock. A lock lives as long as any copy of its descriptor, so a child
+    that kept one would hide its parent's death, and hold up whoever waits for the lock."""
+    global _opening
+    _opening = threading.RLock()
+    while _locks:
+        try:
+            os.close(_locks.pop())
+        except OSError:
+            pass
+
+
+if hasattr(os, "register_at_fork"):
+    # Nobody forks between opening a lock's descriptor and noting it.
+    os.register_at_fork(
+        before=lambda: _opening.acquire(), after_in_parent=lambda: _opening.release(), after_in_child=drop_locks
+    )
 
 
 def _lock_on_windows(fd: int, *, wait: bool) -> bool:

@@ -4,26 +4,16 @@ One process writes one stream for one experiment: a folder with an exclusive loc
 segments of some MiB. A record is a length, a CRC and a body (`entry.py`); a body that is in the page cache survives
 SIGKILL, because the pages belong to the kernel. There is no buffer in Python, no merging and no I/O call in `append`.
 
-    .journal/<writer>/lock          held for the life of the process
-                      tracks        one JSON line a track: {"id": 1, "kind": "tracks", "topic": "robot/state"}
-                      0000000001.seg
-                      boundary      the range of the batch sent last (`drain.py`)
-
-`docs/format.md` has the bytes. `journal_reader.py` reads what this file writes.
+`journal_files.py` has the bytes, `journal_reader.py` reads what this file writes, `docs/format.md` explains both.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import mmap
 import os
 import secrets
-import struct
 import sys
 import threading
-import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,29 +21,26 @@ from typing import Any, NamedTuple
 from .entry import MAX_ENTRY_BYTES
 from .errors import InvalidEntry, NotOpen
 from .files import FILES, Files
+from .journal_files import (
+    FIRST_RECORD,
+    RECORD_BYTES,
+    Mark,
+    Segment,
+    crc32,
+    create_segment,
+    create_stream,
+    discard_segment,
+    record_header,
+    segment_header,
+    segment_path,
+    sync_names,
+    table_line,
+)
 from .store import Track
 
 SEGMENT_BYTES = 8 << 20
-MAGIC = b"MLDJ"
-VERSION = 1
-SEGMENT_HEADER = struct.Struct("<4sHH16sQI")
-"""magic, version, unused, writer (16 bytes), segment number, CRC32 of what precedes."""
-FIRST_RECORD = 64
-RECORD = struct.Struct("<II")
-"""Length of the body, CRC32 of the body; the body follows."""
-RECORD_BYTES = RECORD.size
-
-record_header = RECORD.pack
-crc32 = zlib.crc32
 
 _HAS_INTERPRETER_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-class Mark(NamedTuple):
-    """A place in one writer's stream: the segment's number and the offset in it."""
-
-    segment: int
-    offset: int
 
 
 class Unfinished(NamedTuple):
@@ -104,6 +91,7 @@ class Journal:
         "_segment_bytes",
         "_synced",
         "_table_fd",
+        "_torn",
         "_tracks",
         "_unfinished",
         "_wake",
@@ -129,35 +117,28 @@ class Journal:
         self._segment_bytes, self._wake = segment_bytes, wake
         self._tracks: dict[Track, int] = {}
         self._next = itertools.count(1)
+        self._torn = False
         self.lock = threading.RLock()
         self._open_stream()
 
     # -------------------------------------------------------------- the stream's files
 
     def _open_stream(self) -> None:
-        """A folder of our own, locked before it gets its name: nobody ever sees it unlocked."""
-        self._forked = False
-        self._files.make_folder(self._folder)
-        self.writer = f"{time.time_ns():016x}{secrets.token_hex(6)}"
-        self.path = self._folder / self.writer
-        hidden = self._folder / f".new-{self.writer}"
-        hidden.mkdir()
-        self._lock_fd = self._files.open(hidden / "lock", os.O_RDWR | os.O_CREAT)
-        self._files.lock(self._lock_fd, wait=True)
-        self._table_fd = self._files.open(hidden / "tracks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self._files.replace(hidden, self.path)
+        self.path, self._lock_fd, self._table_fd = create_stream(
+            self._files, self._folder, self._tracks, durable=self._durability == "strict"
+        )
+        self.writer = self.path.name
         self._mapped = self._durability != "strict" and self._files.can_map(self._folder)
         self._numbers = itertools.count(1)
         self._closed = False
         self._retired: list[int] = []
-        self._ready: tuple[int, int, Any] | None = None
+        self._ready: Segment | None = None
         self._fd, self.number = -1, 0
         self.memory: Any = None
         self.position = self.limit = self._room = 0
         self._unfinished: Unfinished | None = None
         self._synced = Mark(0, 0)
-        for track, track_id in self._tracks.items():
-            self._write_track(track, track_id)
+        self._forked = False
 
     def track_id(self, track: Track) -> int:
         """The number that stands for the track in this stream's bodies."""
@@ -176,8 +157,11 @@ class Journal:
             return known
 
     def _write_track(self, track: Track, track_id: int) -> None:
-        line = json.dumps({"id": track_id, "kind": track.kind, "topic": track.topic}) + "\n"
-        self._files.write(self._table_fd, line.encode())
+        """Append a line to the table; behind a torn one (a full disk) it starts on a line of its own."""
+        line = b"\n" * self._torn + table_line(track, track_id)
+        self._torn = True
+        self._files.write(self._table_fd, line)
+        self._torn = False
 
     def tracks(self) -> dict[int, Track]:
         """The tracks of this stream by their number."""
@@ -296,12 +280,12 @@ class Journal:
         self._make_room(0)
         while True:
             number = next(self._numbers)
-            self._files.write_at(fd, self._segment_header(number), 0)
-            self._files.replace(path, self._segment_path(number))
+            self._files.write_at(fd, segment_header(self.writer, number), 0)
+            self._files.replace(path, segment_path(self.path, number))
             if self._swap(number, end):
                 break
             # A signal handler has gone on to a later segment, and may have drained up to there: to the end again.
-            path = self._segment_path(number)
+            path = segment_path(self.path, number)
         self._drop_ready()
         if self._durability == "strict":
             self._files.sync_folder(self.path)
@@ -312,22 +296,15 @@ class Journal:
 
     # -------------------------------------------------------------- segments
 
-    def _segment_path(self, number: int) -> Path:
-        return self.path / f"{number:010d}.seg"
-
-    def _segment_header(self, number: int) -> bytes:
-        head = SEGMENT_HEADER.pack(MAGIC, VERSION, 0, bytes.fromhex(self.writer[:28]), number, 0)[:-4]
-        return head + struct.pack("<I", crc32(head))
-
     def _rotate(self, needed: int) -> None:
         """Go on in a fresh segment; prepared ahead where the background had the time."""
         ready, self._ready = self._ready, None
-        if ready is not None and (ready[0] < self.number or needed > self._segment_bytes):
+        if ready is not None and (ready.number < self.number or needed > self._segment_bytes):
             self._discard(ready)
             ready = None
         size = max(needed, self._segment_bytes)
         segment = ready or self._new_segment(size)
-        if not self._swap(segment[0], FIRST_RECORD, segment[1], segment[2], size):
+        if not self._swap(segment.number, FIRST_RECORD, segment.fd, segment.memory, size):
             self._discard(segment)
         self._wake()
 
@@ -349,30 +326,13 @@ class Journal:
             self._retired.append(old)
         return True
 
-    def _new_segment(self, size: int) -> tuple[int, int, Any]:
-        """Create under a hidden name, make it solid, map it, then give it its name."""
+    def _new_segment(self, size: int) -> Segment:
+        durable = self._durability == "strict"
         number = next(self._numbers)
-        hidden = self.path / f".{number:010d}.new"
-        fd = self._files.open(hidden, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        try:
-            memory = None
-            if self._mapped:
-                self._files.allocate(fd, size)
-                memory = mmap.mmap(fd, size)
-            self._files.write_at(fd, self._segment_header(number), 0)
-            self._files.replace(hidden, self._segment_path(number))
-        except BaseException:
-            self._files.close(fd)
-            self._files.remove(hidden)
-            raise
-        return number, fd, memory
+        return create_segment(self._files, self.path, number, size, mapped=self._mapped, durable=durable)
 
-    def _discard(self, segment: tuple[int, int, Any]) -> None:
-        number, fd, memory = segment
-        if memory is not None:
-            memory.close()
-        self._files.close(fd)
-        self._files.remove(self._segment_path(number))
+    def _discard(self, segment: Segment) -> None:
+        discard_segment(self._files, self.path, segment)
 
     def _drop_ready(self) -> None:
         ready, self._ready = self._ready, None
@@ -391,20 +351,21 @@ class Journal:
             ready = self._new_segment(self._segment_bytes)
         except OSError:
             return  # a full disk is told by the append that needs the segment
-        _touch(ready[2])
+        _touch(ready.memory)
         with self.lock:
-            if self._ready is None and not self._closed and ready[0] > self.number:
+            if self._ready is None and not self._closed and ready.number > self.number:
                 self._ready = ready
                 return
         self._discard(ready)
 
     def _close_filled(self, retired: list[int]) -> None:
-        while retired:
-            try:
-                if self._durability == "normal":
-                    self._files.sync(retired[-1])
-            finally:
+        try:
+            while retired and self._durability == "normal":
+                self._files.sync(retired[-1])
                 self._files.close(retired.pop())
+        finally:
+            for fd in retired:
+                self._files.close(fd)
 
     def sync(self) -> None:
         """Everything appended before the call is on the device on return."""
@@ -418,7 +379,9 @@ class Journal:
                 self._files.sync(self._table_fd)
                 for one in (*retired, *([fd] if fd >= 0 else [])):
                     self._files.sync(one)
-                if mark.segment != self._synced.segment:
+                if self._synced.segment == 0:
+                    sync_names(self._files, self.path)
+                elif mark.segment != self._synced.segment:
                     self._files.sync_folder(self.path)
                 self._synced = mark
         finally:
@@ -453,24 +416,26 @@ class Journal:
         """Let go of all that is held; whoever takes the lock from now on may recover what is left."""
         with self.lock:
             self._closed, self.limit, self._room = True, 0, 0
-            for fd in (self._fd, self._table_fd, self._lock_fd):
+            for fd in (self._fd, self._table_fd, *self._retired):
                 if fd >= 0:
                     os.close(fd)
+            self._retired = []
+            if self._lock_fd >= 0:
+                self._files.close_lock(self._lock_fd)
             self._fd = self._table_fd = self._lock_fd = -1
             self.memory = None
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's stream alone; the first append here starts one of our own with the same track numbers.
 
-        The inherited descriptors and mappings go at once: a lock lives as long as any copy of its descriptor, and a
-        child that kept one would hide its parent's death.
+        The inherited descriptors and mappings go at once (the locks have gone already, see `files.drop_locks`).
         """
         self.lock = threading.RLock()
-        for memory in (self.memory, self._ready[2] if self._ready is not None else None):
+        ready = self._ready or Segment(0, -1, None)
+        for memory in (self.memory, ready.memory):
             if memory is not None:
                 memory.close()
-        ready_fd = self._ready[1] if self._ready is not None else -1
-        for fd in (*self._retired, self._fd, ready_fd, self._table_fd, self._lock_fd):
+        for fd in (*self._retired, self._fd, ready.fd, self._table_fd):
             if fd >= 0:
                 os.close(fd)
         self._retired, self._ready, self.memory = [], None, None

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from .errors import StoreCorrupt
 from .files import FILES, Files
-from .journal import FIRST_RECORD, MAGIC, RECORD, RECORD_BYTES, SEGMENT_HEADER, VERSION, Mark, crc32
+from .journal_files import FIRST_RECORD, MAGIC, RECORD, RECORD_BYTES, SEGMENT_HEADER, VERSION, Mark, crc32
 from .store import Track
 
 _CHUNK = 64 << 10
 """Read at a time: some hundred microseconds of work, so that a background thread can rest in between."""
+_WRITER = re.compile(r"[0-9a-f]{28}")
+"""What a stream's folder is called; anything else in there is somebody else's."""
 _SEARCH_BYTES = 16 << 20
 _BODY_START = re.compile(rb"[\x93\x94][\x01-\x7f\xcc-\xcf]")
 """How a body begins: an array of three or four, then the number of its track."""
@@ -45,7 +47,7 @@ class Stream:
         return self.path.name
 
     def tracks(self) -> dict[int, Track]:
-        """The tracks by their number in this stream's bodies; a torn last line names nothing that was appended."""
+        """The tracks by their number in this stream's bodies; a torn line names nothing that was appended."""
         found: dict[int, Track] = {}
         try:
             table = self.files.read(self.path / "tracks")
@@ -56,17 +58,13 @@ class Stream:
                 row = json.loads(line)
                 found[int(row["id"])] = Track(str(row["kind"]), str(row["topic"]))
             except (ValueError, KeyError, TypeError):
-                if line:
-                    self.damage.append(f"{self.path}/tracks: unreadable line")
+                continue  # torn: nothing was appended under it; damaged: its entries are set aside (`drain.py`)
         return found
 
     def segments(self) -> list[int]:
         """The numbers of the segments that exist, ascending."""
-        try:
-            names = os.listdir(self.path)
-        except FileNotFoundError:
-            return []
-        return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit())
+        names = self.files.names(self.path)
+        return [int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit()]
 
     def bodies(self, start: Mark, end: Mark | None = None, *, living: bool) -> Iterator[bytes]:
         """Each body from `start` on, by the rules of `pieces`."""
@@ -193,11 +191,7 @@ def _split(chunk: bytes, base: int) -> tuple[list[bytes], list[int], int]:
 
 def streams(folder: Path, files: Files = FILES) -> list[Stream]:
     """The journals in a `.journal` folder, in the order in which they were started."""
-    try:
-        names = sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [Stream(folder / name, files) for name in names if not name.startswith(".") and (folder / name).is_dir()]
+    return [Stream(folder / name, files) for name in files.names(folder) if _WRITER.fullmatch(name)]
 
 
 def is_dead(stream: Stream) -> int | None:
@@ -206,22 +200,22 @@ def is_dead(stream: Stream) -> int | None:
     Process numbers are never looked at: a lock that can be taken belongs to nobody.
     """
     try:
-        fd = stream.files.open(stream.path / "lock", os.O_RDWR | os.O_CREAT)
-    except FileNotFoundError:
+        fd = stream.files.open_lock(stream.path / "lock")
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         if stream.files.lock(fd, wait=False) and os.path.samestat(os.fstat(fd), os.stat(stream.path / "lock")):
             return fd
     except FileNotFoundError:
         pass
-    stream.files.close(fd)
+    stream.files.close_lock(fd)
     return None
 
 
 def is_alive(stream: Stream) -> bool:
     """Whether some process holds the journal's lock; nothing is created, so it works on read-only media."""
     try:
-        fd = stream.files.open(stream.path / "lock", os.O_RDONLY)
+        fd = stream.files.open_lock(stream.path / "lock", os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -229,4 +223,4 @@ def is_alive(stream: Stream) -> bool:
     except OSError:
         return False
     finally:
-        stream.files.close(fd)
+        stream.files.close_lock(fd)

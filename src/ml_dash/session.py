@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ class Session:
         journals: the folder of the journals, or None where there are none to read.
         recording: whether to open a journal; without it nothing is written.
         durability: "normal" (a power cut costs some tenths of a second), "strict" (nothing), "off".
+        background: whether threads sync and drain the journal; without them only `flush` and `close` do.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Session:
         durability: str = "normal",
         files: Files = FILES,
         pace: Pace | None = None,
+        background: bool = True,
     ) -> None:
         self.store, self._journals, self._files = store, journals, files
         self.view = View(store, journals, files)
@@ -51,17 +52,23 @@ class Session:
         self._read_only = not recording
         self.closed = False
         if recording and journals is not None:
-            self._start(journals, durability, pace or Pace())
+            self._start(journals, durability, pace or Pace(), background)
 
-    def _start(self, journals: Path, durability: str, pace: Pace) -> None:
+    def _start(self, journals: Path, durability: str, pace: Pace, background: bool) -> None:
         self.journal = Journal(journals, files=self._files, durability=durability, wake=self._wake)
         self._drain = Drain(
             journals, self.store, self.journal, files=self._files, durable=durability != "off", pace=pace
         )
-        self._background = Background(self.journal, self._drain, pace)
-        with self._drain.exclusively() as free:
-            if free:
-                self._drain.recover()
+        self._background = Background(self.journal, self._drain, pace, enabled=background)
+        try:
+            with self._drain.exclusively() as free:
+                if free:
+                    self._drain.recover()
+        except BaseException:
+            self._files.remove_folder(self.journal.path)
+            self.journal.release()
+            raise
+        self.journal.prepare()  # the first append meets a segment that is there
         self._background.start()
         _sessions.add(self)
 
@@ -134,23 +141,23 @@ class Session:
         if self.journal is None:
             self.store.close()
             return
-        self._background.stop()
         try:
-            self._finish(self.journal)
-            closing()
+            self._background.stop()
+            self._finish(self.journal, closing)
         finally:
             self.journal.release()
             self.store.close()
 
-    def _finish(self, journal: Journal) -> None:
+    def _finish(self, journal: Journal, closing: Callable[[], None]) -> None:
         journal.close()
         if journal.is_forked:
             return
         try:
-            self._drain.run()
+            self._drain.run(final=True)
         except OSError as error:
-            warnings.warn(f"not everything is stored yet; the journal keeps it: {error}", stacklevel=4)
+            error.add_note("not everything is stored yet; the journal keeps it, and the next open stores it")
             raise
+        closing()  # while the journal still says that somebody is there: a run is never seen as crashed in between
         with self._drain.exclusively() as free:
             if free:
                 self._drain.finish()

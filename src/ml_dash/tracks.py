@@ -12,7 +12,8 @@ from .entry import check_timestamp, encode_body, missing_timestamp, refusal
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
 from .formats import check_format
 from .formats.json import to_json
-from .journal import Journal, crc32, record_header
+from .journal import Journal
+from .journal_files import crc32, record_header
 from .session import Session
 from .store import MERGED, Entry, Track, TrackInfo, Window
 

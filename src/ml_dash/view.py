@@ -9,7 +9,7 @@ from .columns import expand, is_columns
 from .drain import not_applied
 from .entry import decode_body, from_line, merge, select, to_line
 from .files import FILES, Files
-from .journal import Mark
+from .journal_files import Mark
 from .journal_reader import Stream, streams
 from .schema import observe, summary
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
