@@ -21,6 +21,7 @@ from ml_dash.formats.arrow import (  # noqa: E402
     table_from_entries,
     to_text,
 )
+from ml_dash.formats.blocks import Block, TableBuilder  # noqa: E402
 from ml_dash.formats.parquet import read_parquet, write_parquet  # noqa: E402
 
 NAMES = st.sampled_from(["a", "b", "q", "a.b", "a:null", "pose", "Ünï"])
@@ -208,3 +209,18 @@ def test_parquet_encoding_is_as_documented() -> None:
         assert not any("DICTIONARY" in encoding for encoding in column.encodings)
         is_float = column.physical_type == "DOUBLE"
         assert ("BYTE_STREAM_SPLIT" in column.encodings) == is_float
+
+
+@settings(max_examples=150, deadline=None)
+@given(tracks(), st.data())
+def test_parts_of_tables_join_as_their_entries_would(entries: list[dict[str, Any]], data: Any) -> None:
+    """A track cut in two, made into tables and joined again, is the table of the whole: types, values, nulls."""
+    cut = data.draw(st.integers(0, len(entries)))
+    builder = TableBuilder()
+    for part in (entries[:cut], entries[cut:]):
+        if part:
+            builder.add_block(Block.of_table(table_from_entries(part)))
+    joined = builder.finish()
+    back = list(entries_from_table(joined))
+    expected = list(entries_from_table(table_from_entries(entries)))
+    assert repr(back) == repr(expected)

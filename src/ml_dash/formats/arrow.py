@@ -20,39 +20,32 @@ needs none of this: a recorded null is the text `null`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..entry import from_line, to_line
-from ..errors import MissingExtra
 from ..store import Entry
-from .floats import fixed_lists
-from .kinds import BOOL, FLOAT, JSON, NULL, TEXT, AnyKind, Integers, Lists, Structs, kind_of, storable, union
+from .arrow_types import ABSENT, arrow_type, from_text, import_pyarrow, is_json, null_of, nulls_are_recorded, to_text
+from .blocks import TableBuilder, Typing, batch_from_entries
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ENCODING, NULLS, NULL_OF = b"ml_dash.encoding", b"ml_dash.null", b"ml_dash.null_of"
+__all__ = [
+    "TableBuilder",
+    "Typing",
+    "arrow_type",
+    "batch_from_entries",
+    "entries_from_table",
+    "from_text",
+    "import_pyarrow",
+    "is_json",
+    "null_of",
+    "python_values",
+    "table_from_entries",
+    "to_text",
+]
+
 BLOCK_ENTRIES = 65_536
-INT64_MAX = (1 << 63) - 1
-
-
-class _Absent:
-    """Stands for a field that an entry lacks."""
-
-
-ABSENT: Any = _Absent()
-
-
-def import_pyarrow(what: str = "pyarrow") -> Any:
-    """The pyarrow module; raises MissingExtra where it is not installed."""
-    try:
-        import pyarrow
-    except ImportError:
-        raise MissingExtra(what, "parquet") from None
-    return pyarrow
 
 
 # ---------------------------------------------------------------- entries to tables
@@ -88,269 +81,7 @@ def _blocks(entries: Iterable[Entry], size: int) -> Iterator[Sequence[Entry]]:
         yield block
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What is known of one field: its kind, in how many entries it is, in how many of them as null."""
-
-    kind: AnyKind = NULL
-    present: int = 0
-    nulls: int = 0
-
-    def include(self, other: _Seen) -> None:
-        self.kind = union(self.kind, other.kind)
-        self.present += other.present
-        self.nulls += other.nulls
-
-
-class Typing:
-    """The types of a track, learned block by block; `schema()` says what all blocks need together."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.seen: dict[str, _Seen] = {}
-
-    def observe(self, entries: Sequence[Entry]) -> None:
-        """Learn from a block of entries; pass all of a track once, then convert with `batch_from_entries`."""
-        self.include(len(entries), {name: _look(column)[0] for name, column in _pivot(entries).items()})
-
-    def include(self, count: int, seen: dict[str, _Seen]) -> None:
-        """Learn from a block that was looked at already."""
-        self.count += count
-        for name, of_block in seen.items():
-            self.seen.setdefault(name, _Seen()).include(of_block)
-
-    def schema(self) -> pa.Schema:
-        """The schema of everything observed so far."""
-        pa = import_pyarrow()
-        fields = [pa.field("timestamp", pa.float64(), nullable=False)]
-        for name, seen in self.seen.items():
-            fields += self._fields(name, seen)
-        return pa.schema(fields)
-
-    def _fields(self, name: str, seen: _Seen) -> list[Any]:
-        pa = import_pyarrow()
-        kind = storable(seen.kind)
-        if kind is JSON:
-            return [pa.field(name, pa.string(), metadata={ENCODING: b"json"})]
-        data_type = arrow_type(kind)
-        if not seen.nulls:
-            return [pa.field(name, data_type)]
-        if seen.present == self.count:
-            return [pa.field(name, data_type, metadata={NULLS: b"null"})]
-        mask = pa.field(self._mask_name(name), pa.bool_(), metadata={NULL_OF: name.encode()})
-        return [pa.field(name, data_type), mask]
-
-    def _mask_name(self, name: str) -> str:
-        mask = f"{name}:null"
-        while mask in self.seen:
-            mask += ":"
-        return mask
-
-
-@dataclass(slots=True)
-class _Column:
-    """The values of one field in a block, None also where an entry lacks it (`absent` of them)."""
-
-    values: list[Any]
-    absent: int
-
-
-def _pivot(entries: Sequence[Entry]) -> dict[str, _Column]:
-    """The columns of a block, fields in order of appearance; few layouts of keys make this fast."""
-    present: Counter[str] = Counter()
-    for layout, times in Counter(map(tuple, entries)).items():
-        for name in layout:
-            present[name] += times
-    present.pop("timestamp", None)
-    count = len(entries)
-    return {name: _Column([entry.get(name) for entry in entries], count - times) for name, times in present.items()}
-
-
-def _look(column: _Column) -> tuple[_Seen, Any]:
-    """What a column is, and its array where finding out made it anyway."""
-    present = len(column.values) - column.absent
-    nulls = column.values.count(None) - column.absent
-    array = fixed_lists(column.values)
-    if array is not None:
-        return _Seen(_float_lists(array.type), present, nulls), array
-    return _Seen(kind_of(column.values), present, nulls), None
-
-
-def _float_lists(data_type: Any) -> AnyKind:
-    return Lists(_float_lists(data_type.value_type), data_type.list_size) if hasattr(data_type, "list_size") else FLOAT
-
-
-class TableBuilder:
-    """Blocks of entries become record batches; their schema is settled when all are known.
-
-    Keeps only the batches, never the entries. For a track larger than memory use `Typing` and
-    `batch_from_entries` in two passes.
-    """
-
-    def __init__(self) -> None:
-        self._typing = Typing()
-        self._blocks: list[_Block] = []
-
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Add a block of ascending entries, all later than the blocks before."""
-        if entries:
-            block = _Block(entries)
-            self._typing.include(block.count, block.seen)
-            self._blocks.append(block)
-
-    def finish(self) -> pa.Table:
-        """The table of all blocks; the builder is spent afterwards."""
-        pa = import_pyarrow()
-        schema = self._typing.schema()
-        columns = []
-        for field in schema:
-            columns.append(pa.chunked_array([block.column(field) for block in self._blocks], type=field.type))
-        self._blocks = []
-        return pa.Table.from_arrays(columns, schema=schema)
-
-
-class _Block:
-    """The columns of one block, each in the type this block alone needs."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.count = len(entries)
-        self.seen: dict[str, _Seen] = {}
-        self.arrays: dict[str, Any] = {"timestamp": _timestamps(entries)}
-        self.masks: dict[str, Any] = {}
-        for name, column in _pivot(entries).items():
-            seen, array = _look(column)
-            kind = storable(seen.kind)
-            if kind is JSON:
-                array = _texts(_told_apart(name, column, entries))
-            self.seen[name] = seen
-            self.arrays[name] = array if array is not None else _typed(column.values, arrow_type(kind))
-            if seen.nulls:
-                self.masks[name] = _mask(name, column, entries)
-
-    def column(self, field: pa.Field) -> Any:
-        """This block's part of a column of the whole track."""
-        pa = import_pyarrow()
-        of_field = null_of(field)
-        if of_field is not None:
-            mask = self.masks.get(of_field)
-            return mask if mask is not None else pa.array([False] * self.count, pa.bool_())
-        array = self.arrays.get(field.name)
-        if array is None:
-            return pa.nulls(self.count, field.type)
-        if is_json(field) and storable(self.seen[field.name].kind) is not JSON:
-            return self._as_texts(field.name, array)
-        return _cast(array, field.type)
-
-    def _as_texts(self, name: str, array: Any) -> Any:
-        """A typed column as JSON texts, once another block turned the whole column into a mixture."""
-        values = array.to_pylist()
-        recorded = self.masks[name].to_pylist() if name in self.masks else [False] * len(values)
-        pairs = zip(values, recorded, strict=True)
-        return _texts([ABSENT if value is None and not null else value for value, null in pairs])
-
-
-def batch_from_entries(entries: Sequence[Entry], schema: pa.Schema) -> pa.RecordBatch:
-    """A block of entries as a record batch of a schema that `Typing` learned from a track with these entries."""
-    pa = import_pyarrow()
-    columns = _pivot(entries)
-    nothing = _Column([None] * len(entries), len(entries))
-    arrays = []
-    for field in schema:
-        name = null_of(field) or field.name
-        column = columns.get(name, nothing)
-        if name == "timestamp":
-            arrays.append(_timestamps(entries))
-        elif null_of(field) is not None:
-            arrays.append(_mask(name, column, entries))
-        elif is_json(field):
-            arrays.append(_texts(_told_apart(name, column, entries)))
-        else:
-            arrays.append(_typed(column.values, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _timestamps(entries: Sequence[Entry]) -> Any:
-    pa = import_pyarrow()
-    return pa.array([entry["timestamp"] for entry in entries], pa.float64())
-
-
-def _told_apart(name: str, column: _Column, entries: Sequence[Entry]) -> list[Any]:
-    """The column's values with ABSENT where an entry lacks the field."""
-    if not column.absent:
-        return column.values
-    return [entry.get(name, ABSENT) for entry in entries]
-
-
-def _mask(name: str, column: _Column, entries: Sequence[Entry]) -> Any:
-    """True where a null was recorded."""
-    pa = import_pyarrow()
-    return pa.array([value is None for value in _told_apart(name, column, entries)], pa.bool_())
-
-
-def _typed(values: list[Any], data_type: pa.DataType) -> Any:
-    array = fixed_lists(values) if hasattr(data_type, "list_size") else None
-    return array if array is not None and array.type == data_type else import_pyarrow().array(values, data_type)
-
-
-def _cast(array: Any, data_type: pa.DataType) -> Any:
-    """The array in a wider type; casts that Arrow does not know go through Python values."""
-    pa = import_pyarrow()
-    if array.type == data_type:
-        return array
-    try:
-        return array.cast(data_type)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return pa.array(array.to_pylist(), data_type)
-
-
-def arrow_type(kind: AnyKind) -> pa.DataType:
-    """The Arrow type of a kind that is not JSON."""
-    pa = import_pyarrow()
-    if isinstance(kind, Integers):
-        return pa.int64() if kind.high <= INT64_MAX else pa.uint64()
-    if isinstance(kind, Lists):
-        item = pa.field("item", arrow_type(kind.item))
-        return pa.list_(item, kind.size) if kind.size else pa.list_(item)
-    if isinstance(kind, Structs):
-        return pa.struct([(name, arrow_type(field)) for name, field in kind.fields])
-    return {NULL: pa.null(), BOOL: pa.bool_(), FLOAT: pa.float64(), TEXT: pa.string()}[kind]
-
-
-# ---------------------------------------------------------------- JSON text: a line of one field, without its frame
-
-_HEAD, _TAIL = b'{"timestamp":0.0,"v":', b"}\n"
-
-
-def to_text(value: Any) -> str:
-    """A value as strict JSON, NaN and the infinities spelled as in `data.jsonl`."""
-    return to_line(0.0, {"v": value})[len(_HEAD) : -len(_TAIL)].decode()
-
-
-def from_text(text: str) -> Any:
-    """The value of a text that `to_text` wrote."""
-    entry = from_line(_HEAD + text.encode() + _TAIL)
-    if entry is None:
-        raise ValueError(f"no JSON text: {text[:80]!r}")
-    return entry["v"]
-
-
-def _texts(values: Iterable[Any]) -> Any:
-    pa = import_pyarrow()
-    return pa.array([None if value is ABSENT else to_text(value) for value in values], pa.string())
-
-
 # ---------------------------------------------------------------- tables to entries
-
-
-def is_json(field: pa.Field) -> bool:
-    """Whether a column holds JSON texts."""
-    return (field.metadata or {}).get(ENCODING) == b"json"
-
-
-def null_of(field: pa.Field) -> str | None:
-    """The field whose recorded nulls this column marks, or None for an ordinary column."""
-    name = (field.metadata or {}).get(NULL_OF)
-    return None if name is None else name.decode()
 
 
 def entries_from_table(table: pa.Table) -> Iterator[Entry]:
@@ -375,7 +106,7 @@ def _values(batch: pa.RecordBatch, field: pa.Field, mask: str | None) -> list[An
     values = python_values(array)
     if is_json(field):
         return [ABSENT if text is None else from_text(text) for text in values]
-    if array.null_count == 0 or (field.metadata or {}).get(NULLS) == b"null":
+    if array.null_count == 0 or nulls_are_recorded(field):
         return values
     if mask is None:
         return [ABSENT if value is None else value for value in values]
