@@ -46,7 +46,8 @@ def align(
         at: timestamps in seconds, ascending; or
         like: the topic whose timestamps are the clock.
         start, end: bounds in seconds, inclusive.
-        columns: for a topic, the columns to take (`"pose.x"` and `"q[0]"` too); all of them by default.
+        columns: for a topic, the columns to take (`"pose.x"` and `"q[0]"` too); all of them by default. A topic with
+            an empty list is there for its clock only.
         how: rules by `"topic.column"`, `"column"` or `"topic"`; see `rules.py` for their names and the defaults.
         offset_s: for a topic, its sensor's known delay: an entry stamped t was measured at t - offset_s.
         tolerance_s: no value where an entry it would be made from is further than this from the instant.
@@ -66,8 +67,9 @@ def align(
     for topic, own in times.items():
         check_ascending(own, f"the timestamps of topic {topic!r}")
     clock = _clock(times, rate_hz, at, like, start, end)
-    names = {topic: list((columns or {}).get(topic) or columns_of(table)) for topic, table in tables.items()}
-    leaves = {topic: list(_leaves(table, names[topic])) for topic, table in tables.items()}
+    names = {topic: list((columns or {}).get(topic, columns_of(table))) for topic, table in tables.items()}
+    shown = [topic for topic in tables if names[topic] or topic not in (columns or {})]
+    leaves = {topic: list(_leaves(tables[topic], names[topic])) for topic in shown}
     rules.check_keys(how, {topic: [field.name for field, _ in of] for topic, of in leaves.items()})
     fields, arrays = [pa.field("timestamp", pa.float64(), nullable=False)], [pa.array(clock)]
     for topic, of_topic in leaves.items():

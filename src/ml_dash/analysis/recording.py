@@ -1,0 +1,94 @@
+"""The tracks of one experiment as an analysis reads them: looked at without recording anything, loaded when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ..address import check_topic
+from ..errors import InvalidTopic, TrackNotFound
+from ..store import Entry, TrackInfo, Window
+from .tabular import needs
+from .track import TrackAnalysis
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Blocks = Callable[[str, Window], Iterable[list[Entry]]]
+
+
+class Recording:
+    """An experiment's tracks.
+
+    Args:
+        prefix: the experiment's.
+        blocks: gives the entries of a topic's window in ascending blocks; nothing for an unknown topic.
+        tracks: lists every recorded track, sorted by topic.
+    """
+
+    __slots__ = ("_tracks", "blocks", "prefix")
+
+    def __init__(self, prefix: str, blocks: Blocks, tracks: Callable[[], list[TrackInfo]]) -> None:
+        self.prefix, self.blocks, self._tracks = prefix, blocks, tracks
+
+    def topics(self) -> list[str]:
+        """The topics of all recorded tracks, sorted."""
+        return [info.topic for info in self._tracks()]
+
+    def has(self, topic: str) -> bool:
+        """Whether anybody recorded the topic; reads a block of it, not the list of all."""
+        try:
+            return next(iter(self.blocks(check_topic(topic), Window())), None) is not None
+        except InvalidTopic:
+            return False
+
+    def track(self, topic: str) -> ReadTrack:
+        """A recorded track, to read only.
+
+        Raises:
+            TrackNotFound: nobody recorded it; the message names the nearest topics.
+        """
+        if not self.has(topic):
+            hint = needs(".tables").nearest_names(str(topic), self.topics())
+            raise TrackNotFound(f"no topic {topic!r} in {self.prefix}; {hint}")
+        return ReadTrack(self, topic)
+
+
+class ReadTrack(TrackAnalysis):
+    """A track that is only read; asking for it records nothing."""
+
+    __slots__ = ("_recording", "topic")
+
+    def __init__(self, recording: Recording, topic: str) -> None:
+        self._recording, self.topic = recording, topic
+
+    def blocks(self, window: Window = Window()) -> Iterable[list[Entry]]:
+        """The entries of a window in ascending blocks."""
+        return self._recording.blocks(self.topic, window)
+
+    def __repr__(self) -> str:
+        return f"<track {self.topic!r}>"
+
+
+class Tables(Mapping[str, "pa.Table"]):
+    """The tables of a recording by topic, each loaded once, when it is first needed."""
+
+    __slots__ = ("_loaded", "_recording")
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._loaded: dict[str, pa.Table] = {}
+
+    def __contains__(self, topic: object) -> bool:
+        return isinstance(topic, str) and (topic in self._loaded or self._recording.has(topic))
+
+    def __getitem__(self, topic: str) -> pa.Table:
+        if topic not in self._loaded:
+            self._loaded[topic] = self._recording.track(topic).to_arrow()
+        return self._loaded[topic]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._recording.topics())
+
+    def __len__(self) -> int:
+        return len(self._recording.topics())
