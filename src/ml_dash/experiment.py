@@ -11,6 +11,8 @@ from typing import Any
 
 from . import run_record
 from .address import check_prefix
+from .analysis.experiment import ExperimentAnalysis
+from .analysis.recording import Recording
 from .background import Pace
 from .errors import ExperimentNotFound, InvalidEntry, NotOpen
 from .journal_reader import Stream, is_alive
@@ -27,7 +29,7 @@ DEFAULT_ROOT = ".dash"
 _UNSET: Any = object()
 
 
-class Experiment:
+class Experiment(ExperimentAnalysis):
     """One experiment: `with Experiment(prefix="alice/robotics/pick").run as exp: ...`.
 
     Args:
@@ -103,7 +105,8 @@ class Experiment:
         session = self._session
         if session is None:
             raise NotOpen(f"{self.prefix} is not open")
-        is_child = session.journal is not None and session.journal.writer != self._process
+        journal = session.journal
+        is_child = journal is not None and (journal.is_forked or journal.writer != self._process)
 
         def closing() -> None:
             if not is_child:
@@ -124,6 +127,10 @@ class Experiment:
         self._session = session
         for part in (self.tracks, self.metrics, self.params, self.log):
             part.bind(session)
+
+    def _recording(self) -> Recording:
+        """What `align`, `find`, `sql` and `doctor` read."""
+        return Recording(self.prefix, self.tracks.blocks, self.tracks.list)
 
     def _is_alive(self, writer: str) -> bool:
         return bool(writer) and is_alive(Stream(self.folder / JOURNALS / writer))

@@ -11,12 +11,12 @@ from typing import Any
 
 from .background import Background, Pace
 from .drain import Drain
-from .entry import encode_body, refusal
-from .errors import NotOpen
+from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
+from .errors import NotOpen, StoreUnavailable
 from .files import FILES, Files
 from .journal import Journal
 from .journal_reader import is_alive, streams
-from .store import MERGED, Entry, Store, Track, TrackInfo, Window
+from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
 DURABILITIES = ("normal", "strict", "off")
@@ -61,6 +61,7 @@ class Session:
         )
         self._background = Background(self.journal, self._drain, pace, enabled=background)
         try:
+            self._check_version(self.journal.writer)
             with self._drain.exclusively() as free:
                 if free:
                     self._drain.recover()
@@ -71,6 +72,13 @@ class Session:
         self.journal.prepare()  # the first append meets a segment that is there
         self._background.start()
         _sessions.add(self)
+
+    def _check_version(self, writer: str) -> None:
+        """Refuse to record into files of a newer version, before anything of them is touched."""
+        try:
+            self.store.applied(writer)
+        except StoreUnavailable:
+            pass
 
     def _wake(self) -> None:
         if not self.closed:
@@ -89,12 +97,15 @@ class Session:
     def put(self, track: Track, fields: dict[str, Any]) -> None:
         """Append one entry of a sequence, stamped with the wall clock."""
         journal = self.writing()
-        if "timestamp" in fields:
-            raise refusal(track.topic, {}, TypeError("the field name 'timestamp' is taken"))
+        for name in fixed_names(track.kind):
+            if name in fields:
+                raise taken(track.topic, name)
         try:
             body = encode_body((journal.track_id(track), time.time(), fields))
         except Exception as error:
             raise refusal(track.topic, fields, error) from error
+        if len(body) > MAX_ENTRY_BYTES:
+            raise too_large(track.topic, fields, len(body))
         journal.write(body)
 
     def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from .columns import expand, is_columns
 from .drain import not_applied
 from .entry import decode_body, from_line, merge, select, to_line
+from .errors import StoreCorrupt
 from .files import FILES, Files
 from .journal_files import Mark
 from .journal_reader import Stream, streams
@@ -15,6 +17,8 @@ from .schema import observe, summary
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 
 ATTEMPTS = 5
+
+log = logging.getLogger("ml_dash")
 
 
 class View:
@@ -35,9 +39,19 @@ class View:
         for stream in self._streams():
             ids = {track_id for track_id, known in stream.tracks().items() if known == track}
             if ids:
-                again, first, _ = not_applied(stream, self._store.applied(stream.writer))
-                found.extend(_entries(stream, again.start if again else first, ids, start, end))
+                again, first, _ = not_applied(stream, self._applied(stream.writer))
+                try:
+                    found.extend(_entries(stream, again.start if again else first, ids, start, end))
+                except StoreCorrupt as error:
+                    log.warning("reading without a journal: %s", error)
         return found
+
+    def _applied(self, writer: str) -> int:
+        """What the store has of a writer; nothing where a newer version keeps that: then all that is there is read."""
+        try:
+            return self._store.applied(writer)
+        except StoreCorrupt:
+            return 0
 
     def tracks(self, kind: str) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic, what journals still hold included."""
@@ -95,7 +109,7 @@ class View:
             yield selected
 
     def _numbers(self) -> list[tuple[str, int]]:
-        return [(stream.writer, self._store.applied(stream.writer)) for stream in self._streams()]
+        return [(stream.writer, self._applied(stream.writer)) for stream in self._streams()]
 
 
 def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None) -> Iterator[Entry]:

@@ -25,6 +25,7 @@ def compact_file(data: DataFile, files: Files, pace: Callable[[], None]) -> bool
     Returns:
         Whether the file was rewritten.
     """
+    data.heal()
     index = data.summary()
     if index.is_sorted or index.foreign:
         return False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from ..entry import from_line, from_lines
+from ..entry import from_document, from_line, from_lines
 from ..files import Files
 from ..store import Entry
 from . import index as ix
@@ -62,7 +62,7 @@ class DataFile:
         self._index_path = index_path(path)
         self._written: tuple[Fingerprint, Index] | None = None
         self._read: tuple[Fingerprint, Index] | None = None
-        self._persisted = 0
+        self._persisted, self._header = 0, b""
 
     # -------------------------------------------------------------- writing (under the store's lock)
 
@@ -92,15 +92,26 @@ class DataFile:
             return None
 
     def _heal(self, fd: int, size: int) -> None:
-        """Cut a last line that is torn and no JSON; end one that is whole but lacks its newline."""
+        """Cut a last line that is torn and no JSON; end one that is whole, or a person's, but lacks its newline."""
         if size == 0 or self._files.read_at(fd, 1, size - 1) == b"\n":
             return
         start = self._last_line(fd, size)
         tail = self._files.read_at(fd, size - start, start)
-        if from_line(tail) is not None or not tail.lstrip().startswith(b"{"):
-            self._files.write(fd, b"\n")
-        else:
+        if _is_torn(tail):
             self._files.truncate(fd, start)
+        else:
+            self._files.write(fd, b"\n")
+
+    def heal(self) -> None:
+        """See to it that the file ends with a whole line."""
+        try:
+            fd = self._files.open(self.path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            return
+        try:
+            self._heal(fd, self._files.size(fd))
+        finally:
+            self._files.close(fd)
 
     def _last_line(self, fd: int, size: int) -> int:
         position = size
@@ -121,23 +132,31 @@ class DataFile:
         since = 0 if whole else max(0, self._persisted - 1)
         self._written = (fingerprint, index)
         try:
-            if since == 0:
-                self._files.write_atomically(self._index_path, index.to_bytes(fingerprint), durable=False)
-            else:
-                self._extend_index(index, since, fingerprint)
+            if since == 0 or not self._extend_index(index, since, fingerprint):
+                raw = index.to_bytes(fingerprint)
+                self._files.write_atomically(self._index_path, raw, durable=False)
+                self._header = raw[: ix.HEADER.size]
             self._persisted = len(index.blocks)
         except OSError:
+            # Left as it is, the index no longer fits the file, so nobody uses it.
             self._persisted = 0
-            self._files.remove(self._index_path)
 
-    def _extend_index(self, index: Index, since: int, fingerprint: Fingerprint) -> None:
+    def _extend_index(self, index: Index, since: int, fingerprint: Fingerprint) -> bool:
+        """Write what was added; False where the index is not the one that was written last."""
         offset, records, header = ix.tail_bytes(index, since, fingerprint)
-        fd = self._files.open(self._index_path, os.O_WRONLY)
         try:
+            fd = self._files.open(self._index_path, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            if self._files.read_at(fd, ix.HEADER.size, 0) != self._header:
+                return False
             self._files.write_at(fd, records, offset)
             self._files.write_at(fd, header, 0)
+            self._header = header
         finally:
             self._files.close(fd)
+        return True
 
     def forget(self) -> None:
         """Drop what is remembered of the file."""
@@ -219,7 +238,7 @@ class DataFile:
 
 
 class Appender:
-    """A data file open at its end. then `sync`, and `finish` or `undo`."""
+    """A data file open at its end: `write`, then `sync`, then `finish` or `abandon`."""
 
     def __init__(self, file: DataFile, fd: int, index: Index, files: Files) -> None:
         self._file, self._fd, self._files = file, fd, files
@@ -259,14 +278,24 @@ class Appender:
         self._file.saved(self._fd, self.index)
         self._files.close(self._fd)
 
-    def undo(self) -> None:
-        """Cut the file back to where it was; where even that fails, the lines merge with their twins later."""
+    def abandon(self, *, cut: bool) -> None:
+        """The batch failed: cut the file back to where it was, unless its lines may be committed.
+
+        Where that fails, the lines merge with their twins later.
+        """
         self._file.forget()
         try:
-            self._files.truncate(self._fd, self.start)
+            if cut:
+                self._files.truncate(self._fd, self.start)
         except OSError:
             pass
         self._files.close(self._fd)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line without its newline is the front of one of ours (or of zeros, after a power cut)."""
+    ours = line.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"\0"))
+    return ours and from_line(line) is None and from_document(line) is None
 
 
 def _whole_lines(files: Files, fd: int, size: int, chunk_bytes: int = ix.BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:

@@ -42,7 +42,7 @@ class LocalStore:
     ) -> None:
         self.folder, self._files, self._readonly, self._pace = folder, files, readonly, pace
         self._mutex = threading.RLock()
-        self._lock_fd, self._depth = -1, 0
+        self._lock_fd, self._depth, self._process = -1, 0, os.getpid()
         self._layout = Layout(folder, files)
         self._state = StateFile(folder / ".state", files)
         self._data: dict[Path, DataFile] = {}
@@ -57,20 +57,22 @@ class LocalStore:
             raise NotOpen(f"{self.folder} is open for reading only")
         with self._mutex:
             self._check_open()
-            if self._depth == 0:
-                self._take_lock()
             self._depth += 1
             try:
+                if self._depth == 1:
+                    self._take_lock()
                 yield
             finally:
                 self._depth -= 1
-                if self._depth == 0:
+                if self._depth == 0 and self._lock_fd >= 0:
                     self._files.unlock(self._lock_fd)
 
     def _take_lock(self) -> None:
+        if self._process != os.getpid():  # a forked child: the parent's descriptor is closed (`files.drop_locks`)
+            self._lock_fd, self._process = -1, os.getpid()
         if self._lock_fd < 0:
             self._files.make_folder(self.folder)
-            self._lock_fd = self._files.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT)
+            self._lock_fd = self._files.open_lock(self.folder / ".lock")
         self._files.lock(self._lock_fd, wait=True)
 
     @contextmanager
@@ -80,7 +82,7 @@ class LocalStore:
             fd = -1
             if self._depth == 0:  # else this thread holds it: a signal handler that reads, inside an append
                 try:
-                    fd = self._files.open(self.folder / ".lock", os.O_RDONLY)
+                    fd = self._files.open_lock(self.folder / ".lock", os.O_RDONLY)
                     self._files.lock(fd, wait=True, shared=True)
                 except OSError:
                     pass  # read-only media without a lock file, or without locks: nobody appends there
@@ -88,7 +90,7 @@ class LocalStore:
                 yield
             finally:
                 if fd >= 0:
-                    self._files.close(fd)
+                    self._files.close_lock(fd)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -116,12 +118,19 @@ class LocalStore:
                 writers = {**state.writers, batch.writer: batch.number}
                 self._state.write(State(state.generation + 1, writers, sequences))
             except BaseException:
-                self._state.forget()
+                undo = not self._may_be_committed(batch)
                 for appender in open_files.values():
-                    appender.undo()
+                    appender.abandon(cut=undo)
                 raise
             for appender in open_files.values():
                 appender.finish()
+
+    def _may_be_committed(self, batch: Batch) -> bool:
+        """Whether a batch that failed has perhaps been committed: the failure, or Ctrl-C, may have come behind that."""
+        try:
+            return self._state.read().writers.get(batch.writer, 0) >= batch.number
+        except OSError:
+            return True
 
     def _append_series(
         self, track: Track, bodies: list[bytes], sequences: dict[str, int], open_files: dict[Path, Appender]
@@ -297,18 +306,14 @@ class LocalStore:
         """Release the lock file; no further use."""
         with self._mutex:
             self._closed = True
-            if self._lock_fd >= 0:
-                self._files.close(self._lock_fd)
-                self._lock_fd = -1
+            if self._lock_fd >= 0 and self._process == os.getpid():
+                self._files.close_lock(self._lock_fd)
+            self._lock_fd = -1
 
     def after_fork_in_child(self) -> None:
-        """Let go of the parent's lock file, whose lock this process would share with it."""
+        """What was under way goes on in the parent only."""
         self._mutex, self._depth = threading.RLock(), 0
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
         self._data.clear()
-        self._state.forget()
 
 
 def _without(lines: list[tuple[float, bytes]], known: Counter[bytes]) -> list[tuple[float, bytes]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,12 +36,10 @@ class State:
 
 
 class StateFile:
-    """The state on disk, with what was read last."""
+    """The state on disk; read each time, because another process may have replaced it."""
 
     def __init__(self, path: Path, files: Files) -> None:
         self.path, self._files = path, files
-        self._seen: tuple[int, int, int] | None = None
-        self._state = State()
 
     def read(self) -> State:
         """The state; an empty one where the file is lost or damaged: all that journals still hold is applied again,
@@ -52,24 +49,13 @@ class StateFile:
             StoreCorrupt: it was written by a newer version.
         """
         try:
-            stat = os.stat(self.path)
-        except FileNotFoundError:
-            self._seen, self._state = None, State()
-            return self._state
-        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if seen != self._seen:
-            self._state, self._seen = _parse(self.path, self._files.read(self.path)), seen
-        return self._state
+            return _parse(self.path, self._files.read(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return State()
 
     def write(self, state: State) -> None:
         """Commit: durable on return."""
         self._files.write_atomically(self.path, state.to_bytes())
-        stat = os.stat(self.path)
-        self._seen, self._state = (stat.st_ino, stat.st_mtime_ns, stat.st_size), state
-
-    def forget(self) -> None:
-        """Read the file again next time."""
-        self._seen = None
 
 
 def _parse(path: Path, raw: bytes) -> State:
