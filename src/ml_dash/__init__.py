@@ -8,6 +8,7 @@ if TYPE_CHECKING:
         ExperimentNotFound,
         InvalidEntry,
         InvalidPrefix,
+        InvalidQuery,
         InvalidTopic,
         InvalidWindow,
         MissingExtra,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
     from .experiment import Experiment
     from .experiment import open_experiment as open
+    from .search import find
     from .store import TrackInfo
 
 __version__ = "1.0.0a1"
@@ -29,6 +31,7 @@ __all__ = [
     "ExperimentNotFound",
     "InvalidEntry",
     "InvalidPrefix",
+    "InvalidQuery",
     "InvalidTopic",
     "InvalidWindow",
     "MissingExtra",
@@ -39,6 +42,7 @@ __all__ = [
     "TrackInfo",
     "TrackNotFound",
     "Unauthorized",
+    "find",
     "from_nanoseconds",
     "open",
 ]
@@ -47,6 +51,7 @@ _HOMES = {
     "Experiment": ("experiment", "Experiment"),
     "open": ("experiment", "open_experiment"),
     "TrackInfo": ("store", "TrackInfo"),
+    "find": ("search", "find"),
     "from_nanoseconds": ("entry", "from_nanoseconds"),
 }
 

@@ -20,6 +20,8 @@ from .store import MERGED, Entry, Track, TrackInfo, Window
 APART_BYTES = 1 << 20
 """A body of `extend` this large is written as a journal segment of its own, beside the others' appends."""
 
+Blocks = Iterable[list[Entry]]
+
 _MISSING: Any = object()
 
 
@@ -75,6 +77,10 @@ class TracksManager:
     def list(self) -> list[TrackInfo]:
         """Every recorded track, sorted by topic: count, first and last timestamp, columns with types, bytes."""
         return self._open().tracks()
+
+    def blocks(self, topic: str, window: Window = Window()) -> Blocks:
+        """The entries of any topic in ascending blocks; one that nobody recorded is empty, and is not created."""
+        return self._open().read(Track(MERGED, topic), window)
 
     def __len__(self) -> int:
         """The number of recorded tracks."""

@@ -41,7 +41,8 @@ def sql(query: str, tables: Mapping[str, pa.Table], parameters: Sequence[Any] | 
             if name in tables:
                 connection.register(name, tables[name])
         try:
-            return connection.execute(query, parameters).to_arrow_table()
+            answer = connection.sql(query, params=parameters)
+            return answer.to_arrow_table() if answer is not None else pa.table({})
         except duckdb.CatalogException as error:
             raise _unknown(error, tables) from None
         except duckdb.Error as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,15 +45,14 @@ def columns_of(table: pa.Table) -> list[str]:
     return [field.name for field in table.schema if field.name != "timestamp" and null_of(field) is None]
 
 
-def split_reference(reference: str, topics: Iterable[str]) -> tuple[str, str | None]:
+def split_reference(reference: str, topics: Collection[str]) -> tuple[str, str | None]:
     """The topic and the column of `topic` or `topic.column`; raises TrackNotFound with the nearest topics."""
-    known = set(topics)
-    if reference in known:
+    if reference in topics:  # asking for one is cheap where listing all of them is not
         return reference, None
     for cut in sorted((m.start() for m in re.finditer(r"[.\[]", reference)), reverse=True):
-        if reference[:cut] in known:
+        if reference[:cut] in topics:
             return reference[:cut], reference[cut:].removeprefix(".")
-    raise TrackNotFound(f"no topic {reference!r}; {nearest_names(reference, sorted(known))}")
+    raise TrackNotFound(f"no topic {reference!r}; {nearest_names(reference, sorted(topics))}")
 
 
 def resolve(schema: pa.Schema, column: str) -> Path:
