@@ -24,6 +24,9 @@ MAX_BODY_BYTES = 1 << 31
 SLICE = 128
 """Entries that are expanded at a time, so that memory stays bounded whatever the array's length."""
 
+MAX_DIMENSIONS = 31
+"""Of one entry's value: what NumPy 1 takes, the axis of time excluded."""
+
 _NUMERIC = {"b": "?", "i": "bhiq", "u": "BHIQ", "f": "fd"}
 _ITEMSIZE = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8, "f": 4, "d": 8}
 _FORMATS = {(kind, _ITEMSIZE[code]): code for kind, codes in _NUMERIC.items() for code in codes}
@@ -196,3 +199,31 @@ def _unpack(code: str, shape: list[int], raw: bytes, first: int, last: int) -> l
         swapped.byteswap()
         part = memoryview(swapped).cast("B")
     return part.cast(code, [last - first, *shape]).tolist() if last > first else []  # type: ignore[call-overload]
+
+
+def cut_out(body: list[Any], first: int, last: int) -> bytes:
+    """The body of entries first..last of a decoded column body: what a store takes when the whole is too large."""
+    track_id, _, stamps, columns = body
+    parts: dict[str, list[Any]] = {}
+    for name, column in columns.items():
+        if len(column) == 1:
+            parts[name] = [column[0][first:last]]
+            continue
+        code, shape, raw = column
+        size = _ITEMSIZE[code] * math.prod(shape)
+        parts[name] = [code, shape, memoryview(raw)[first * size : last * size]]
+    return encode_body((track_id, last - first, memoryview(stamps)[8 * first : 8 * last], parts))
+
+
+def is_column(column: Any, n: int) -> bool:
+    """Whether one decoded column of a body from elsewhere is what `expand` can read as n values."""
+    if type(column) is not list or len(column) not in (1, 3):
+        return False
+    if len(column) == 1:
+        return type(column[0]) is list and len(column[0]) == n
+    code, shape, raw = column
+    if type(code) is not str or code not in _ITEMSIZE or type(raw) is not bytes or type(shape) is not list:
+        return False
+    if len(shape) > MAX_DIMENSIONS or not all(type(side) is int and 0 < side < 1 << 32 for side in shape):
+        return False
+    return len(raw) == n * _ITEMSIZE[code] * math.prod(shape)
