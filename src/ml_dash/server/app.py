@@ -1,0 +1,384 @@
+"""`create_app`: a catalog of experiments over HTTP. Routes and parameters are in `routes.py`, the wire in `wire.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .. import wire
+from ..address import check_prefix
+from ..catalog import Catalog
+from ..entry import from_document, to_document
+from ..errors import MlDashError
+from ..store import MERGED, Document, Store
+from . import routes
+from .auth import EVERYTHING, Access, Tokens, check
+from .describe import openapi
+from .faults import Refusal, not_found, on_error, reply
+from .ingest import batch_of, check_digest, checked_track, raw_size, unpack
+from .limits import Budget, Patience, read_body
+from .live import Board, Following
+from .monitor import Monitor
+from .reads import Streamed, chunks_of
+from .tidy import Tidy
+
+T = TypeVar("T")
+
+WORKERS = 32
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
+
+
+class Api:
+    """The operations on one catalog.
+
+    Args:
+        catalog: the experiments.
+        tokens: who may come in; None lets everybody do everything, for loopback only.
+        limits, patience: of size and of time.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        tokens: Tokens | None,
+        *,
+        limits: wire.Limits = wire.LIMITS,
+        patience: Patience = Patience(),  # noqa: B008
+        monitor: Monitor | None = None,
+    ) -> None:
+        self.catalog, self.tokens, self.limits, self.patience = catalog, tokens, limits, patience
+        self.monitor = monitor or Monitor()
+        self.board = Board()
+        self.tidy = Tidy(catalog)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """While the server runs."""
+        self.workers = anyio.CapacityLimiter(WORKERS)
+        self.budget = Budget(4 * self.limits.raw)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.tidy.run)
+            yield
+            self.board.stop()
+            tasks.cancel_scope.cancel()
+
+    async def work(self, function: Callable[..., T], *args: Any) -> T:
+        """Run in a worker thread."""
+        return await anyio.to_thread.run_sync(partial(function, *args), limiter=self.workers)
+
+    # -------------------------------------------------------------- who and what
+
+    async def access(self, request: Request) -> Access:
+        """What the request's token allows; raises Refusal unauthorized."""
+        if self.tokens is None:
+            _check_local(request)
+            return EVERYTHING
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        found = None
+        if scheme.lower() == "bearer":
+            found = await self.work(check, self.tokens, text.strip())
+        if found is None:
+            raise Refusal("unauthorized", "a valid token is needed: Authorization: Bearer <token>", "Authorization")
+        request.state.token = found.token_id
+        return found
+
+    async def reach(self, request: Request, operation: routes.Operation) -> tuple[str, dict[str, str]]:
+        """The experiment and the query of a request, once its token reaches them."""
+        access = await self.access(request)
+        query = routes.query(request, operation)
+        prefix = query["prefix"]
+        owner = check_prefix(prefix)[0]
+        check_reach(access, owner, writes=operation.writes)
+        request.state.prefix = prefix
+        return prefix, query
+
+    def store(self, prefix: str) -> Store:
+        """The experiment's store."""
+        return self.catalog.store(prefix)
+
+    # -------------------------------------------------------------- experiments
+
+    async def list_experiments(self, request: Request) -> Response:
+        """GET /v1/experiments"""
+        access = await self.access(request)
+        query = routes.query(request, routes.LIST_EXPERIMENTS)
+        limit = wire.window_of(query, None).limit
+        found = await self.work(self.catalog.experiments, query.get("pattern", "*"))
+        after = query.get("after", "")
+        seen = [one for one in found if one.prefix > after and access.may_read(one.prefix.split("/")[0])]
+        return _json({"experiments": [one.to_dict() for one in seen[:limit]]})
+
+    async def remove_experiment(self, request: Request) -> Response:
+        """DELETE /v1/experiments"""
+        prefix, _ = await self.reach(request, routes.REMOVE_EXPERIMENT)
+        try:
+            await self.work(self.catalog.remove, prefix)
+        except LookupError:
+            raise not_found() from None
+        except MlDashError as error:
+            if type(error) is MlDashError:
+                raise Refusal("being_recorded", str(error), "prefix") from None
+            raise
+        return Response(status_code=204)
+
+    # -------------------------------------------------------------- writing
+
+    async def append(self, request: Request) -> Response:
+        """POST /v1/batches"""
+        prefix, query = await self.reach(request, routes.APPEND)
+        media_type = _media_type(request)
+        body = await read_body(request, self.limits.compressed, self.patience)
+        check_digest(body, request.headers.get("content-digest"), required=media_type == wire.BATCH)
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        try:
+            size = raw_size(body, encoding, self.limits)
+        except ValueError as error:
+            raise Refusal("bad_body", str(error), "body") from None
+        async with self.budget.hold(len(body) + 2 * size):
+            receipt = await self.work(self._append, prefix, body, encoding, media_type, query)
+        self.monitor.stored(receipt.count, len(body))
+        self.board.notify(prefix)
+        self.tidy.note(prefix)
+        return _json(receipt)
+
+    def _append(self, prefix: str, body: bytes, encoding: str, media_type: str, query: dict[str, str]) -> wire.Receipt:
+        raw = unpack(body, encoding, self.limits)
+        batch, count, once = batch_of(raw, media_type, query, self.limits)
+        store = self.store(prefix)
+        store.append(batch)
+        if once:
+            store.forget(batch.writer)
+        return wire.Receipt(batch.number, count)
+
+    async def applied(self, request: Request) -> Response:
+        """GET /v1/writers"""
+        prefix, query = await self.reach(request, routes.APPLIED)
+        writer = wire.check_writer(query["writer"])
+        return _json({"applied": await self.work(lambda: self.store(prefix).applied(writer))})
+
+    async def forget(self, request: Request) -> Response:
+        """DELETE /v1/writers"""
+        prefix, query = await self.reach(request, routes.FORGET)
+        writer = wire.check_writer(query["writer"])
+        await self.work(lambda: self.store(prefix).forget(writer))
+        return Response(status_code=204)
+
+    # -------------------------------------------------------------- series
+
+    async def list_tracks(self, request: Request) -> Response:
+        """GET /v1/tracks"""
+        prefix, query = await self.reach(request, routes.LIST_TRACKS)
+        found = await self.work(lambda: self.store(prefix).tracks(query.get("kind", MERGED)))
+        return _json({"tracks": [wire.info_to_wire(info) for info in found]})
+
+    async def remove_track(self, request: Request) -> Response:
+        """DELETE /v1/tracks"""
+        prefix, query = await self.reach(request, routes.REMOVE_TRACK)
+        track = checked_track(query.get("kind", MERGED), query["topic"])
+        await self.work(lambda: self.store(prefix).remove(track))
+        return Response(status_code=204)
+
+    async def read(self, request: Request) -> Response:
+        """GET /v1/entries"""
+        prefix, query = await self.reach(request, routes.READ)
+        track = checked_track(query.get("kind", MERGED), query["topic"])
+        window = wire.window_of(query, request.query_params.getlist("column"))
+        format = query.get("format", "json")
+        zstd = format != "parquet" and "zstd" in request.headers.get("accept-encoding", "")
+
+        def first() -> Response:
+            chunks = chunks_of(self.store(prefix), track, window, format)
+            return Streamed(chunks, wire.FORMATS[format], self.patience, zstd=zstd, limiter=self.workers)
+
+        return await self.work(first)
+
+    async def follow(self, request: Request) -> Response:
+        """GET /v1/live"""
+        prefix, query = await self.reach(request, routes.FOLLOW)
+        track = checked_track(query.get("kind", MERGED), query["topic"])
+        window = wire.window_of(query, request.query_params.getlist("column"))
+        return Following(self.store(prefix), prefix, track, window, self.board, self.work, self.patience)
+
+    # -------------------------------------------------------------- documents
+
+    async def read_document(self, request: Request) -> Response:
+        """GET /v1/documents"""
+        prefix, query = await self.reach(request, routes.READ_DOCUMENT)
+        name = _document_name(query["name"])
+        found = await self.work(lambda: self.store(prefix).read_document(name))
+        if found is None:
+            raise not_found()
+        return _document(found)
+
+    async def write_document(self, request: Request) -> Response:
+        """PUT /v1/documents"""
+        prefix, query = await self.reach(request, routes.WRITE_DOCUMENT)
+        name = _document_name(query["name"])
+        if _media_type(request) != wire.JSON:
+            raise Refusal("unsupported_type", "a document is application/json", "Content-Type")
+        new = from_document(await read_body(request, self.limits.document, self.patience))
+        if new is None:
+            raise Refusal("bad_body", "the body is no JSON object", "body")
+        change = partial(_replaced, new, request.headers.get("if-match"), request.headers.get("if-none-match"))
+        return _document(await self.work(lambda: self.store(prefix).update_document(name, change)))
+
+    # -------------------------------------------------------------- the server itself
+
+    async def who(self, request: Request) -> Response:
+        """GET /v1/access"""
+        access = await self.access(request)
+        grants = [{"owner": grant.owner, "write": grant.write} for grant in access.grants]
+        return _json({"token": access.token_id, "grants": grants, "limits": self.limits._asdict()})
+
+    async def alive(self, request: Request) -> Response:
+        """GET /healthz"""
+        return _json({"ok": "alive"})
+
+    async def ready(self, request: Request) -> Response:
+        """GET /readyz"""
+        if self.board.stopping:
+            raise Refusal("unavailable", "the server is stopping")
+        await self.work(lambda: self.store("ml-dash/health/probe").read_document("experiment"))
+        return _json({"ok": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics"""
+        await self.access(request)
+        return Response(self.monitor.exposition(), media_type=self.monitor.media_type)
+
+
+def check_reach(access: Access, owner: str, *, writes: bool) -> None:
+    """Whether a token reaches an owner's experiments; raises Refusal."""
+    if not access.may_read(owner):
+        raise not_found()
+    if writes and not access.may_write(owner):
+        raise Refusal("forbidden", f"the token may read the experiments of {owner!r}, not change them")
+
+
+def _check_local(request: Request) -> None:
+    """Without tokens only this machine is served, and no web page of another origin."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not _LOOPBACK.fullmatch(host):
+        raise Refusal("forbidden", "this server is for this machine only", "Host")
+    if origin is not None and not _LOOPBACK.fullmatch(origin.partition("://")[2]):
+        raise Refusal("forbidden", "web pages of other origins are not served", "Origin")
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type=wire.JSON, headers={"Cache-Control": "no-store"})
+
+
+def _document_name(name: str) -> str:
+    if not re.fullmatch(routes.NAME.schema["pattern"], name):
+        raise Refusal("bad_parameter", "name must be small letters, digits, _ or -, at most 64", "name")
+    return name
+
+
+def _etag(document: Document) -> str:
+    return f'"{hashlib.sha256(to_document(document)).hexdigest()[:32]}"'
+
+
+def _document(document: Document) -> Response:
+    headers = {"ETag": _etag(document), "Cache-Control": "no-store"}
+    return Response(to_document(document), media_type=wire.JSON, headers=headers)
+
+
+def _replaced(new: Document, match: str | None, none_match: str | None, known: Document | None) -> Document:
+    """The document that comes in place of the known one; raises Refusal changed."""
+    if none_match == "*" and known is not None:
+        raise Refusal("changed", "the document exists already", "If-None-Match")
+    if match is not None and (known is None or match != _etag(known)):
+        raise Refusal("changed", "the document was changed meanwhile: read it again", "If-Match")
+    return new
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What Starlette says of unknown paths and methods, in our form."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
+    answer = reply(Refusal(code, f"there is no {request.method} {request.url.path}"[:200], "path"))
+    if isinstance(error, HTTPException) and error.headers:
+        answer.headers.update({k: v for k, v in error.headers.items() if k.lower() == "allow"})
+    return answer
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(
+    catalog: Catalog,
+    *,
+    tokens: Tokens | None,
+    limits: wire.Limits = wire.LIMITS,
+    patience: Patience = Patience(),  # noqa: B008
+    version: str = "",
+) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        catalog: where the experiments are, a local folder or a database.
+        tokens: who may come in; None serves everybody who connects over the loopback interface, everything.
+        limits: of size. patience: of time.
+    """
+    api = Api(catalog, tokens, limits=limits, patience=patience)
+    described = msgspec.json.encode(openapi(version))
+
+    async def description(request: Request) -> Response:
+        return Response(described, media_type=wire.JSON)
+
+    found = [
+        Route(one.path, _noted(one, getattr(api, _METHODS.get(one.id, one.id))), methods=[one.method])
+        for one in routes.OPERATIONS
+    ]
+    found += [Route("/openapi.json", description), Route("/metrics", _bare(api.metrics))]
+    app = Starlette(
+        routes=found,
+        lifespan=api.lifespan,
+        exception_handlers={HTTPException: _on_http},
+    )
+    app.state.api = api
+    app.add_middleware(api.monitor.middleware)
+    return app
+
+
+_METHODS = {"access": "who"}
+
+
+def _noted(operation: routes.Operation, endpoint: Endpoint) -> Endpoint:
+    """The endpoint with its name kept for the log."""
+    bare = _bare(endpoint)
+
+    async def run(request: Request) -> Response:
+        request.state.operation = operation.id
+        return await bare(request)
+
+    return run
+
+
+def _bare(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with its errors turned into answers."""
+
+    async def run(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:
+            return await on_error(request, error)
+
+    return run

@@ -1,0 +1,239 @@
+"""From a request's body to a batch: decompressed within limits, checked as a whole before anything is stored."""
+
+from __future__ import annotations
+
+import array
+import math
+import secrets
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ..address import check_topic
+from ..columns import is_column
+from ..entry import MAX_ENTRY_BYTES, encode_body, from_line
+from ..errors import InvalidEntry, InvalidTopic
+from ..store import MERGED, Batch, Track
+from ..stores.grouping import is_column_body, track_number
+from ..wire import BATCH, LIMITS, NDJSON, Limits, decode_batch, digest
+from ..zstd import TooLarge, declared_size, decompress, gunzip
+from .faults import Refusal
+
+LOGS = "logs"
+MAX_NAMED = 1000
+"""So many bad entries are named in one answer."""
+
+Bad = list[tuple[int, str]]
+_decode = msgspec.msgpack.Decoder().decode
+
+
+# ---------------------------------------------------------------- bodies
+
+
+def raw_size(body: bytes, encoding: str, limits: Limits = LIMITS) -> int:
+    """How many bytes a body may become: what it declares, or the limit."""
+    if encoding in ("", "identity"):
+        return len(body)
+    if encoding == "zstd":
+        size = declared_size(body)
+        return limits.raw if size is None else min(size, limits.raw)
+    return limits.raw
+
+
+def unpack(body: bytes, encoding: str, limits: Limits = LIMITS) -> bytes:
+    """The body uncompressed.
+
+    Raises:
+        Refusal: too_large, bad_body (damaged), unsupported_type (an encoding that is not known).
+    """
+    if encoding in ("", "identity"):
+        return body
+    known = {"zstd": decompress, "gzip": gunzip}.get(encoding)
+    if known is None:
+        raise Refusal("unsupported_type", f"unknown encoding {encoding!r:.40}: zstd or gzip", "Content-Encoding")
+    try:
+        return known(body, limits.raw)
+    except TooLarge as error:
+        raise Refusal("too_large", f"{error}; send less at once", "body") from None
+    except ValueError as error:
+        raise Refusal("bad_body", str(error), "body") from None
+
+
+def check_digest(body: bytes, claimed: str | None, *, required: bool) -> None:
+    """The body came as it was sent."""
+    if claimed is None:
+        if required:
+            raise Refusal("bad_digest", "a batch needs its checksum: sha-256=:<base64>:", "Content-Digest")
+    elif digest(body) not in [part.strip() for part in claimed.split(",")]:
+        raise Refusal("bad_digest", "the body is not the one of the checksum; send it again", "Content-Digest")
+
+
+def batch_of(raw: bytes, media_type: str, query: dict[str, str], limits: Limits = LIMITS) -> tuple[Batch, int, bool]:
+    """The batch of an uncompressed body, how many entries it has, and whether its writer sends nothing else.
+
+    Raises:
+        Refusal: bad_entries naming each bad entry, too_large, bad_body, bad_parameter, unsupported_type.
+    """
+    if media_type == BATCH:
+        batch = decode_batch(raw)
+        return _used_tracks(batch), check(batch, limits), False
+    if media_type != NDJSON:
+        raise Refusal("unsupported_type", f"unknown type {media_type!r:.60}: {BATCH} or {NDJSON}", "Content-Type")
+    batch = _of_lines(raw, query, limits)
+    return batch, check(batch, limits), "writer" not in query
+
+
+def _used_tracks(batch: Batch) -> Batch:
+    """Only the tracks that have entries here, so that one batch is one batch however many tracks its sender has."""
+    used = {track_number(body) for body in batch.bodies if len(body) > 10}
+    return Batch(batch.writer, batch.number, {n: t for n, t in batch.tracks.items() if n in used}, batch.bodies)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
+    """One series as lines of JSON, each with a `timestamp`; the query names the series."""
+    if "topic" not in query and query.get("kind") != LOGS:
+        raise Refusal("bad_parameter", "lines need the topic they belong to", "topic")
+    track = checked_track(query.get("kind", MERGED), query.get("topic", LOGS))
+    writer, number = query.get("writer", f"once-{secrets.token_hex(12)}"), query.get("number", "1")
+    if not (number.isascii() and number.isdigit() and 0 < int(number[:20]) < 1 << 63):
+        raise Refusal("bad_parameter", "number must be an integer from 1 on", "number")
+    bodies, bad = list[bytes](), Bad()
+    for place, line in enumerate(line for line in raw.split(b"\n") if line.strip()):
+        if place >= limits.entries:
+            raise _too_many(limits)
+        try:
+            bodies.append(_body_of(line))
+        except InvalidEntry as error:
+            bad.append((place, str(error)))
+    if bad:
+        raise _bad_entries(bad)
+    return Batch(writer, int(number), {1: track}, bodies)
+
+
+def _body_of(line: bytes) -> bytes:
+    entry = from_line(line)
+    if entry is None:
+        raise InvalidEntry("a line must be a JSON object with a timestamp in seconds")
+    timestamp = entry.pop("timestamp")
+    try:
+        return encode_body((1, timestamp, entry))
+    except Exception as error:
+        raise InvalidEntry(f"a value that cannot be recorded: {error}") from None
+
+
+# ---------------------------------------------------------------- checking
+
+
+def checked_track(kind: str, topic: str) -> Track:
+    """The series of a request's words.
+
+    Raises:
+        Refusal: bad_parameter.
+    """
+    if kind not in (MERGED, "metrics", LOGS):
+        raise Refusal("bad_parameter", f"kind must be one of tracks, metrics, logs, got {kind!r:.40}", "kind")
+    if kind == LOGS and topic != LOGS:
+        raise Refusal("bad_parameter", f"the series of logs is 'logs', got {topic!r:.60}", "topic")
+    try:
+        return Track(kind, check_topic(topic))
+    except InvalidTopic as error:
+        raise Refusal("bad_parameter", str(error), "topic") from None
+
+
+def check(batch: Batch, limits: Limits = LIMITS) -> int:
+    """How many entries the batch has; nothing in it can make a store fail.
+
+    Raises:
+        Refusal: bad_entries naming each bad body, or too_large.
+    """
+    problems = {number: _track_problem(track) for number, track in batch.tracks.items()}
+    count, bad = 0, Bad()
+    for place, body in enumerate(batch.bodies):
+        try:
+            count += _check_body(body, batch, problems)
+        except InvalidEntry as error:
+            bad.append((place, str(error)))
+        if count > limits.entries:
+            raise _too_many(limits)
+    if bad:
+        raise _bad_entries(bad)
+    return count
+
+
+def _too_many(limits: Limits) -> Refusal:
+    return Refusal("too_large", f"more than {limits.entries} entries; send less at once", "body")
+
+
+def _bad_entries(bad: Bad) -> Refusal:
+    text = f"{len(bad)} of the entries cannot be stored, so nothing was; the first: {bad[0][1]}"
+    return Refusal("bad_entries", text, f"entry {bad[0][0]}", entries=bad[:MAX_NAMED])
+
+
+def _track_problem(track: Track) -> str:
+    try:
+        checked_track(track.kind, track.topic)
+    except Refusal as error:
+        return str(error)
+    return ""
+
+
+def _check_body(raw: bytes, batch: Batch, problems: dict[int, str]) -> int:
+    """The number of entries in one body; raises InvalidEntry."""
+    try:
+        body = _decode(raw)
+    except RecursionError:
+        raise InvalidEntry("nested too deeply") from None
+    except Exception as error:
+        raise InvalidEntry(f"no msgpack: {error}") from None
+    if type(body) is not list or len(body) not in (3, 4) or type(body[0]) is not int:
+        raise InvalidEntry("a body is [track, timestamp, fields] or [track, n, times, columns]")
+    # Stores tell bodies apart by their first bytes, so these have to be the plain ones.
+    if raw[0] not in (0x93, 0x94) or track_number(raw) != body[0]:
+        raise InvalidEntry("a body begins with a short array and the number of its track")
+    problem = problems.get(body[0])
+    if problem is None:
+        raise InvalidEntry(f"track {body[0]} is not among the batch's tracks")
+    if problem:
+        raise InvalidEntry(problem)
+    names = body[-1]
+    if type(names) is not dict or not all(type(name) is str for name in names):
+        raise InvalidEntry("fields are a map with text as names")
+    if "timestamp" in names or (batch.tracks[body[0]].kind != MERGED and "index" in names):
+        raise InvalidEntry("the field names 'timestamp' (and 'index' in a sequence) are taken")
+    return _check_columns(body, raw) if is_column_body(raw) else _check_entry(body, raw)
+
+
+def _check_entry(body: list[Any], raw: bytes) -> int:
+    if type(body[1]) is not float or not math.isfinite(body[1]):
+        raise InvalidEntry("a timestamp is a finite float64")
+    if len(raw) > MAX_ENTRY_BYTES:
+        raise InvalidEntry(f"an entry of {len(raw)} bytes; the limit is {MAX_ENTRY_BYTES} (8 MiB)")
+    return 1
+
+
+def _check_columns(body: list[Any], raw: bytes) -> int:
+    _, n, times, columns = body
+    if type(n) is not int or n < 1 or type(times) is not bytes or len(times) != 8 * n:
+        raise InvalidEntry("columns need n float64 timestamps")
+    if len(raw) > n * MAX_ENTRY_BYTES:
+        raise InvalidEntry(f"entries of {len(raw) // n} bytes; the limit is {MAX_ENTRY_BYTES} (8 MiB)")
+    stamps = array.array("d", times)
+    if sys.byteorder == "big":
+        stamps.byteswap()
+    for place, stamp in enumerate(stamps):
+        if not math.isfinite(stamp):
+            raise InvalidEntry(f"timestamp {place} of the columns is not finite")
+    for name, column in columns.items():
+        if not is_column(column, n):
+            raise InvalidEntry(f"column {name!r:.60} does not hold {n} values")
+    return n
+
+
+def tracks_of(batch: Batch) -> Iterator[Track]:
+    """The series that a batch adds to."""
+    return iter(set(batch.tracks.values()))

@@ -1,0 +1,154 @@
+"""Live tail: what comes behind the newest entry, as server-sent events.
+
+Each event is read from the store, so it does not matter which process stored it, nothing is queued for a slow reader,
+and an event is never newer than what a read would give. A late entry, older than what was sent, is not an event.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..entry import to_line
+from ..store import MERGED, Entry, Store, Track, Window
+from .limits import Patience
+
+LOOK_EVERY_S = 1.0
+"""Entries that another process stored are found within this time; this process's own at once."""
+SPEAK_EVERY_S = 15.0
+MAX_EVENT_ENTRIES = 1000
+
+Work = Callable[..., Awaitable[Any]]
+
+
+class Board:
+    """Wakes those who follow an experiment when a batch for it was stored."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, anyio.Event] = {}
+        self.stopping = False
+
+    def notify(self, prefix: str) -> None:
+        """Entries were stored."""
+        event = self._events.pop(prefix, None)
+        if event is not None:
+            event.set()
+
+    async def wait(self, prefix: str, timeout_s: float) -> None:
+        """Until entries were stored, or the time is over."""
+        if self.stopping:
+            return
+        event = self._events.setdefault(prefix, anyio.Event())
+        with anyio.move_on_after(timeout_s):
+            await event.wait()
+
+    def stop(self) -> None:
+        """The server stops: everybody goes home."""
+        self.stopping = True
+        for prefix in list(self._events):
+            self.notify(prefix)
+
+
+class Following(Response):
+    """The stream of one reader: `data: {"entries": [...]}`, and a comment now and then to keep proxies awake."""
+
+    def __init__(
+        self, store: Store, prefix: str, track: Track, window: Window, board: Board, work: Work, patience: Patience
+    ) -> None:
+        self.status_code, self.background, self.body = 200, None, b""
+        self.media_type = "text/event-stream"
+        self._store, self._prefix, self._track = store, prefix, track
+        self._columns, self._board, self._work, self._patience = window.columns, board, work, patience
+        self._after = window.start
+        self._first = window.first
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the reader leaves or the server stops."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, receive, tasks.cancel_scope)
+            await self._follow(send)
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _follow(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if self._after is None and self._track.kind == MERGED:
+            self._after = await self._work(newest, self._store, self._track)
+        silent_s = SPEAK_EVERY_S
+        while not self._board.stopping:
+            entries = await self._work(self._next)
+            if entries:
+                await self._send(send, _event(entries))
+                silent_s = 0.0
+                if len(entries) >= MAX_EVENT_ENTRIES:
+                    continue
+            elif silent_s >= SPEAK_EVERY_S:
+                await self._send(send, b": still here\n\n")
+                silent_s = 0.0
+            await self._board.wait(self._prefix, LOOK_EVERY_S)
+            silent_s += LOOK_EVERY_S
+        await send({"type": "http.response.body", "body": b"event: end\ndata: {}\n\n"})
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        with anyio.fail_after(self._patience.send_s):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _next(self) -> list[Entry]:
+        """The entries behind the last one given, some at a time."""
+        if self._track.kind != MERGED:
+            window = Window(first=self._first, limit=MAX_EVENT_ENTRIES, columns=self._columns)
+        else:
+            assert self._after is not None
+            window = Window(start=math.nextafter(self._after, math.inf), columns=self._columns)
+        found: list[Entry] = []
+        for block in self._store.read(self._track, window):
+            found += block
+            if len(found) >= MAX_EVENT_ENTRIES:
+                break
+        found = found[:MAX_EVENT_ENTRIES]
+        if found and self._track.kind == MERGED:
+            self._after = found[-1]["timestamp"]
+        elif found:
+            self._first = found[-1]["index"] + 1
+        return found
+
+
+def _event(entries: list[Entry]) -> bytes:
+    lines = [
+        to_line(entry["timestamp"], {name: value for name, value in entry.items() if name != "timestamp"})[:-1]
+        for entry in entries
+    ]
+    return b'data: {"entries":[' + b",".join(lines) + b"]}\n\n"
+
+
+def newest(store: Store, track: Track) -> float:
+    """The newest timestamp, found by some tens of short reads however long the track is; -inf for an empty one."""
+
+    def last_from(start: float) -> float | None:
+        block = next(store.read(track, Window(start=start)), None)
+        return None if block is None else float(block[-1]["timestamp"])
+
+    low = last_from(-math.inf)
+    if low is None:
+        return -math.inf
+    step, high = 1.0, math.inf
+    while (further := last_from(math.nextafter(low, math.inf))) is not None:
+        low = further
+        probe = low + step if high == math.inf else low + (high - low) / 2
+        found = last_from(probe) if probe > low else None
+        if found is not None:
+            low, step = found, step * 2
+        elif probe > low:
+            high = probe
+    return low
