@@ -5,11 +5,14 @@ Everything that wants columns (Parquet export, NumPy, the analysis) asks `track_
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .formats.arrow import import_pyarrow, null_of, table_from_entries
-from .store import Track, Window
+from .entry import merge
+from .formats.arrow import entries_from_table, import_pyarrow, null_of, table_from_entries
+from .formats.blocks import Block, TableBuilder
+from .store import MERGED, Entry, Track, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,8 +42,41 @@ def track_table(
     import_pyarrow()
     columns = window.columns if columns is None else tuple(columns)
     bounds = Window(window.start, window.end)
-    table = table_from_entries(entry for block in session.read(track, bounds) for entry in block)
-    return select_fields(table, columns)
+    blocks = session.read(track, bounds)  # raises where the run is closed; reads nothing yet
+    table_of = getattr(session.store, "table", None)
+    if table_of is None or track.kind != MERGED:
+        return select_fields(table_from_entries(entry for block in blocks for entry in block), columns)
+    # Journals first: what a drain moves in between is then found twice, and merges with its twin.
+    waiting = merge(session.view.pending(track))
+    table = _with(table_of(track), waiting)
+    return select_fields(cut(table, window.start, window.end), columns)
+
+
+def _with(table: pa.Table | None, waiting: list[Entry]) -> pa.Table:
+    """The table with ascending newer entries merged in; what lies before the first of them is not looked at."""
+    if not waiting:
+        return table_from_entries([]) if table is None else table
+    builder = TableBuilder()
+    if table is not None:
+        first = _place(table, waiting[0]["timestamp"], bisect_left)
+        if first:
+            builder.add_block(Block.of_table(table.slice(0, first)))
+        waiting = merge([*entries_from_table(table.slice(first)), *waiting])
+    builder.add(waiting)
+    return builder.finish()
+
+
+def cut(table: pa.Table, start: float | None, end: float | None) -> pa.Table:
+    """The entries from start to end, both inclusive, without a copy; the table ascends."""
+    first = 0 if start is None else _place(table, start, bisect_left)
+    last = len(table) if end is None else _place(table, end, bisect_right)
+    return table.slice(first, max(last - first, 0))
+
+
+def _place(table: pa.Table, timestamp: float, bisect: Any) -> int:
+    stamps = table.column("timestamp")
+    found: int = bisect(range(len(stamps)), timestamp, key=lambda number: stamps[number].as_py())
+    return found
 
 
 def select_fields(table: pa.Table, columns: Iterable[str] | None) -> pa.Table:

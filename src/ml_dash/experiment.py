@@ -121,7 +121,8 @@ class Experiment(ExperimentAnalysis):
             self._bind(None)
 
     def _open_for_reading(self) -> None:
-        self._bind(Session(LocalStore(self.folder, readonly=True), self.folder / JOURNALS, recording=False))
+        store = LocalStore(self.folder, readonly=True, derive=True)
+        self._bind(Session(store, self.folder / JOURNALS, recording=False))
 
     def _bind(self, session: Session | None) -> None:
         self._session = session
@@ -240,9 +241,10 @@ class Run:
 
 
 def open_experiment(prefix: str, *, dash_root: str | os.PathLike[str] | None = _UNSET) -> Experiment:
-    """Open an experiment for reading; nothing is created or changed, so it works on read-only media.
+    """Open an experiment for reading; nothing that was recorded is touched, and it works on read-only media.
 
     Finished and crashed runs, and one that another process is recording now: what is still in its journal is included.
+    What readers work out (columns, types) is kept in hidden files beside the data where the folder can be written.
 
     Args:
         prefix: owner/project/.../name.
