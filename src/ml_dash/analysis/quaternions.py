@@ -36,3 +36,12 @@ def _unit(values: Floats) -> Floats:
         norm = np.sqrt(np.einsum("ij,ij->i", values, values))
         unit: Floats = values / norm[:, None]
     return unit
+
+
+def rotate(turns: Floats, vector: Floats) -> Floats:
+    """A vector, shape (3,), turned by each quaternion in the order w, x, y, z, shape (n, 4): shape (n, 3)."""
+    unit = _unit(turns)
+    real, imaginary = unit[:, :1], unit[:, 1:]
+    twice = 2 * np.cross(imaginary, vector)
+    turned: Floats = vector + real * twice + np.cross(imaginary, twice)
+    return turned

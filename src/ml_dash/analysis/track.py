@@ -12,7 +12,10 @@ from .slices import TrackSlice, window_bounds
 from .tabular import Tabular, needs
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
 
 class TrackAnalysis(Tabular):
@@ -70,6 +73,67 @@ class TrackAnalysis(Tabular):
         """
         start, end = window_bounds(start, end)
         return TrackSlice(self.topic, self.blocks, self.to_arrow, start, end)
+
+    def plot(
+        self,
+        columns: Sequence[str] | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        path: str | PathLike[str] | None = None,
+        gap_s: float | None = None,
+        width_px: int = 1200,
+    ) -> Figure:
+        """A picture of the track over time, a panel for each column; no extreme is lost, gaps stay empty.
+
+        Args:
+            columns: fields, parts and items; by default all that can be drawn.
+            start, end: inclusive bounds in seconds.
+            path: a file to save it to; its ending says the format (`.png`, `.svg`, `.pdf`).
+            gap_s: lines break where the next entry is further away than this; by default 5 usual intervals.
+            width_px: of the picture.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            InvalidWindow, InvalidQuery: a column that does not exist or cannot be drawn; an ending nobody knows.
+            MissingExtra: matplotlib is not installed.
+        """
+        plots = needs(".plots")
+        table = self.to_arrow(columns, start, end)
+        figure: Figure = plots.plot(table, columns, title=self.topic, gap_s=gap_s, width_px=width_px)
+        return plots.save(figure, path)  # type: ignore[no-any-return]
+
+    def plot_path(
+        self,
+        position: str,
+        orientation: str | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        order: str | None = None,
+        triads: int = 20,
+        path: str | PathLike[str] | None = None,
+    ) -> Figure:
+        """A picture of a path in 3D, with the body's axes along it (x red, y green, z blue).
+
+        Args:
+            position: a column of 3 numbers. orientation: a column of quaternions.
+            start, end: inclusive bounds in seconds.
+            order: of the quaternions, "wxyz" or "xyzw", where the column's name does not say it.
+            triads: how many times the axes are drawn.
+            path: a file to save it to.
+
+        Raises:
+            InvalidWindow, InvalidQuery: columns that do not exist or have another shape; an order that nobody named.
+            MissingExtra: matplotlib is not installed.
+        """
+        plots = needs(".plots")
+        columns = [position] if orientation is None else [position, orientation]
+        table = self.to_arrow(["timestamp", *columns], start, end)
+        figure = plots.trajectory(table, position, orientation, order=order, triads=triads, title=self.topic)
+        return plots.save(figure, path)  # type: ignore[no-any-return]
 
 
 def _fields(columns: Sequence[str] | None) -> tuple[str, ...] | None:
