@@ -129,9 +129,9 @@ class Experiment(ExperimentAnalysis):
         for part in (self.tracks, self.metrics, self.params, self.log):
             part.bind(session)
 
-    def _recording(self) -> Recording:
+    def recording(self) -> Recording:
         """What `align`, `find`, `sql` and `doctor` read."""
-        return Recording(self.prefix, self.tracks.blocks, self.tracks.list)
+        return Recording(self.prefix, self.tracks.blocks, self.tracks.list, self.tracks.table)
 
     def _is_alive(self, writer: str) -> bool:
         return bool(writer) and is_alive(Stream(self.folder / JOURNALS / writer))

@@ -9,6 +9,7 @@ from functools import partial
 from .analysis.moments import Moments, search_all
 from .analysis.recording import Recording
 from .catalog import Catalog, LocalCatalog, not_found
+from .experiment import open_experiment
 from .store import MERGED, Track
 
 
@@ -37,11 +38,16 @@ def find(
         InvalidQuery: the expression cannot be read, or no experiment has what it names.
     """
     catalog = LocalCatalog(root, readonly=True) if isinstance(root, (str, os.PathLike)) else root
-    prefixes = [info.prefix for info in catalog.experiments(pattern)]
+    prefixes = _prefixes(catalog, pattern)
     if not prefixes:
-        known = [info.prefix for info in catalog.experiments()]
-        raise not_found(pattern, known, getattr(catalog, "root", "the catalog"))
+        raise not_found(pattern, _prefixes(catalog, "*"), getattr(catalog, "root", "the catalog"))
     return search_all(_recordings(catalog, prefixes), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
+
+
+def _prefixes(catalog: Catalog, pattern: str) -> list[str]:
+    if isinstance(catalog, LocalCatalog):
+        return catalog.prefixes(pattern)
+    return [info.prefix for info in catalog.experiments(pattern)]
 
 
 def _recordings(catalog: Catalog, prefixes: list[str]) -> Iterator[Callable[[], Recording]]:
@@ -50,5 +56,7 @@ def _recordings(catalog: Catalog, prefixes: list[str]) -> Iterator[Callable[[], 
 
 
 def _recording(catalog: Catalog, prefix: str) -> Recording:
+    if isinstance(catalog, LocalCatalog):
+        return open_experiment(prefix, dash_root=catalog.root).recording()
     store = catalog.store(prefix)
     return Recording(prefix, lambda topic, window: store.read(Track(MERGED, topic), window), store.tracks)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .address import check_topic
 from .analysis.track import TrackAnalysis
+from .columnar import track_table
 from .columns import encode_columns
-from .entry import check_timestamp, encode_body, missing_timestamp, refusal
+from .entry import MAX_ENTRY_BYTES, check_timestamp, encode_body, missing_timestamp, refusal, taken, too_large
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
 from .formats import check_format
 from .formats.json import to_json
@@ -16,6 +17,9 @@ from .journal import Journal
 from .journal_files import crc32, record_header
 from .session import Session
 from .store import MERGED, Entry, Track, TrackInfo, Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 APART_BYTES = 1 << 20
 """A body of `extend` this large is written as a journal segment of its own, beside the others' appends."""
@@ -81,6 +85,10 @@ class TracksManager:
     def blocks(self, topic: str, window: Window = Window()) -> Blocks:
         """The entries of any topic in ascending blocks; one that nobody recorded is empty, and is not created."""
         return self._open().read(Track(MERGED, topic), window)
+
+    def table(self, topic: str, window: Window = Window()) -> pa.Table:
+        """The fields of any topic's window as an Arrow table, from the columnar sidecar where there is one."""
+        return track_table(self._open(), Track(MERGED, topic), window)
 
     def __len__(self) -> int:
         """The number of recorded tracks."""
@@ -229,6 +237,10 @@ class TrackBuilder(TrackAnalysis):
     def blocks(self, window: Window = Window()) -> Iterable[list[Entry]]:
         """The entries in ascending blocks, for tracks larger than memory."""
         return self._session.read(Track(MERGED, self.topic), window)
+
+    def table(self, window: Window = Window()) -> pa.Table:
+        """The fields of a window as an Arrow table, from the columnar sidecar where there is one."""
+        return track_table(self._session, Track(MERGED, self.topic), window)
 
     def __len__(self) -> int:
         """The number of entries: distinct timestamps."""

@@ -21,8 +21,8 @@ from ml_dash.analysis.tables import (  # noqa: E402
     select,
     split_reference,
     to_numpy,
-    window,
 )
+from ml_dash.columnar import cut  # noqa: E402
 from ml_dash.errors import InvalidQuery, InvalidWindow, TrackNotFound  # noqa: E402
 from ml_dash.formats.arrow import entries_from_table, table_from_entries  # noqa: E402
 
@@ -148,7 +148,7 @@ def test_text_comes_as_objects() -> None:
 def test_a_window_is_inclusive(times: list[int], start: int, end: int) -> None:
     """Both ends belong to a window; an upside-down one is empty."""
     source = table_from_entries([{"timestamp": float(time)} for time in times])
-    found = one_chunk(window(source, start, end)["timestamp"]).to_pylist()
+    found = one_chunk(cut(source, start, end)["timestamp"]).to_pylist()
     assert found == [time for time in times if start <= time <= end]
 
 

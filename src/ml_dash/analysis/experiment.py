@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 class ExperimentAnalysis:
-    """align, find, sql and doctor over the tracks of one experiment; whoever inherits gives `_recording()`."""
+    """align, find, sql and doctor over the tracks of one experiment; whoever inherits gives `recording()`."""
 
     __slots__ = ()
 
-    def _recording(self) -> Recording:
+    def recording(self) -> Recording:
+        """The tracks as the analysis reads them."""
         raise NotImplementedError
 
     def align(
@@ -58,7 +59,7 @@ class ExperimentAnalysis:
         Source: `analysis/align.py`, guide page "align".
         """
         module, split = needs(".align"), needs(".tables").split_reference
-        recording = self._recording()
+        recording = self.recording()
         known = Tables(recording)
         wanted: dict[str, list[str] | None] = {}
         for reference in tracks or recording.topics():
@@ -101,7 +102,7 @@ class ExperimentAnalysis:
 
         Source: language in `analysis/expression.py`, functions in `analysis/functions.py`, guide page "find".
         """
-        return search(self._recording(), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
+        return search(self.recording(), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
 
     def sql(self, query: str, parameters: Sequence[Any] | None = None) -> pa.Table:
         """The answer to a SQL query in which each topic is a table: `exp.sql('select * from "robot/state"')`.
@@ -110,7 +111,7 @@ class ExperimentAnalysis:
             TrackNotFound: a table that is no topic. InvalidQuery: the query cannot be answered.
             MissingExtra: duckdb is not installed.
         """
-        table: pa.Table = needs(".sql").sql(query, Tables(self._recording()), parameters)
+        table: pa.Table = needs(".sql").sql(query, Tables(self.recording()), parameters)
         return table
 
     def doctor(self, *topics: str, limits: Limits | None = None, rates_hz: Mapping[str, float] | None = None) -> Report:
@@ -124,7 +125,7 @@ class ExperimentAnalysis:
         Returns:
             A report: `report.ok`, `report.findings`, `print(report)`, `report.to_dict()`.
         """
-        recording = self._recording()
+        recording = self.recording()
         tables = {topic: recording.track(topic).to_arrow() for topic in topics or recording.topics()}
         report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=rates_hz)
         return report

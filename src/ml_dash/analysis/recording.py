@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Blocks = Callable[[str, Window], Iterable[list[Entry]]]
+TableOf = Callable[[str, Window], "pa.Table"]
 
 
 class Recording:
@@ -24,12 +25,15 @@ class Recording:
         prefix: the experiment's.
         blocks: gives the entries of a topic's window in ascending blocks; nothing for an unknown topic.
         tracks: lists every recorded track, sorted by topic.
+        table: gives a topic's window as a table, where there is a faster way than from its entries.
     """
 
-    __slots__ = ("_tracks", "blocks", "prefix")
+    __slots__ = ("_tracks", "blocks", "prefix", "table")
 
-    def __init__(self, prefix: str, blocks: Blocks, tracks: Callable[[], list[TrackInfo]]) -> None:
-        self.prefix, self.blocks, self._tracks = prefix, blocks, tracks
+    def __init__(
+        self, prefix: str, blocks: Blocks, tracks: Callable[[], list[TrackInfo]], table: TableOf | None = None
+    ) -> None:
+        self.prefix, self.blocks, self._tracks, self.table = prefix, blocks, tracks, table
 
     def topics(self) -> list[str]:
         """The topics of all recorded tracks, sorted."""
@@ -65,6 +69,11 @@ class ReadTrack(TrackAnalysis):
     def blocks(self, window: Window = Window()) -> Iterable[list[Entry]]:
         """The entries of a window in ascending blocks."""
         return self._recording.blocks(self.topic, window)
+
+    def table(self, window: Window = Window()) -> pa.Table:
+        """The fields of a window as a table."""
+        make = self._recording.table
+        return super().table(window) if make is None else make(self.topic, window)
 
     def __repr__(self) -> str:
         return f"<track {self.topic!r}>"

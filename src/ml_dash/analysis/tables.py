@@ -305,14 +305,6 @@ def from_numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None)
     return pa.FixedSizeListArray.from_arrays(array, values.shape[1], mask=mask)
 
 
-def window(table: pa.Table, start: float | None, end: float | None) -> pa.Table:
-    """The entries from start to end, both inclusive, without a copy; the table ascends."""
-    times = timestamps(table)
-    first = 0 if start is None else int(np.searchsorted(times, start, "left"))
-    last = len(times) if end is None else int(np.searchsorted(times, end, "right"))
-    return table.slice(first, max(last - first, 0))
-
-
 def flattened(table: pa.Table) -> pa.Table:
     """Each number of a fixed-size list, and each part of a dict, as a column of its own: `q[0]`, `pose.x`."""
     fields: list[pa.Field] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..columnar import cut
 from ..errors import InvalidWindow
 from ..formats.arrow import table_from_entries
 from ..store import Entry, Window
@@ -47,7 +48,7 @@ class TrackAnalysis(Tabular):
         """
         start, end = window_bounds(start, end)
         needs("pyarrow")
-        table = self._table_of(Window(start, end, _fields(columns)))
+        table = self.table(Window(start, end, _fields(columns)))
         if columns is None:
             return table
         tables = needs(".tables")
@@ -55,10 +56,11 @@ class TrackAnalysis(Tabular):
             return tables.select(table, columns)
         except InvalidWindow:
             # The window may just hold no entry with it; the whole track knows its columns, or what is nearest to them.
-            whole = self._table_of(Window())
-            return tables.select(tables.window(whole, start, end), columns)
+            whole = self.table(Window())
+            return tables.select(cut(whole, start, end), columns)
 
-    def _table_of(self, window: Window) -> pa.Table:
+    def table(self, window: Window = Window()) -> pa.Table:
+        """The fields of a window as a table; whoever has columns at hand gives those."""
         return table_from_entries(entry for block in self.blocks(window) for entry in block)
 
     def slice(self, start: float | None = None, end: float | None = None) -> TrackSlice:
