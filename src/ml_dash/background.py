@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
 from .drain import Drain
@@ -33,14 +34,25 @@ class Pace:
         self.thread: int | None = None
         self.work_s = WORK_S
         self._since = 0.0
+        self._hurried = 0
 
     def __call__(self) -> None:
         """Called every few entries."""
-        if threading.get_ident() != self.thread:
+        if threading.get_ident() != self.thread or self._hurried:
             return
         if time.perf_counter() - self._since > self.work_s:
             time.sleep(REST_S)
             self._since = time.perf_counter()
+
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """No rests inside the block: somebody waits for the pass that the background thread is in."""
+        self._hurried += 1
+        try:
+            yield
+        finally:
+            self._hurried -= 1
 
 
 class Background:

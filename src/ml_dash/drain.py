@@ -24,7 +24,7 @@ from .columns import expand, is_columns
 from .entry import decode_body, to_line
 from .files import FILES, Files
 from .journal import Journal
-from .journal_files import BIRTH, Mark
+from .journal_files import BIRTH, FIRST_RECORD, Mark
 from .journal_reader import Piece, Stream, is_dead, streams
 from .store import Batch, Store, Track
 from .stores.grouping import timestamp_of, track_number
@@ -53,6 +53,7 @@ class Boundary(NamedTuple):
 GONE = ".gone"
 """How the folder of a journal begins that is applied and being removed."""
 
+STREAM_START = Mark(1, FIRST_RECORD)
 NOTHING_SENT = Boundary(0, Mark(0, 0), Mark(0, 0))
 
 
@@ -113,6 +114,8 @@ class Drain:
         self._busy = False
         self._own = Stream(journal.path, files) if journal is not None else None
         self.damage: list[str] = []
+        self.applied = STREAM_START
+        """Up to where the own journal has been applied."""
 
     @contextmanager
     def exclusively(self) -> Iterator[bool]:
@@ -305,6 +308,8 @@ class Drain:
         for number in stream.segments():
             if number < applied.segment and not stream.damage:
                 self._files.remove(stream.path / f"{number:010d}.seg")
+        if self._journal is not None and stream.writer == self._journal.writer:
+            self.applied = max(applied, STREAM_START)
 
 
 def _apart(piece: Piece) -> Iterator[tuple[list[bytes], list[int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import weakref
@@ -19,6 +20,10 @@ from .journal_reader import is_alive, streams
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
+READ_BACKLOG_BYTES = 8 << 20
+
+log = logging.getLogger("ml_dash")
+
 DURABILITIES = ("normal", "strict", "off")
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -32,6 +37,7 @@ class Session:
         journals: the folder of the journals, or None where there are none to read.
         recording: whether to open a journal; without it nothing is written.
         durability: "normal" (a power cut costs some tenths of a second), "strict" (nothing), "off".
+        catches_up: whether a read first drains a backlog of more than 8 MiB; off where the store may not answer.
         background: whether threads sync and drain the journal; without them only `flush` and `close` do.
     """
 
@@ -45,16 +51,19 @@ class Session:
         files: Files = FILES,
         pace: Pace | None = None,
         background: bool = True,
+        catches_up: bool = True,
     ) -> None:
         self.store, self._journals, self._files = store, journals, files
         self.view = View(store, journals, files)
         self.journal: Journal | None = None
         self._read_only = not recording
+        self._catches_up = catches_up
         self.closed = False
         if recording and journals is not None:
             self._start(journals, durability, pace or Pace(), background)
 
     def _start(self, journals: Path, durability: str, pace: Pace, background: bool) -> None:
+        self._pace = pace
         self.journal = Journal(journals, files=self._files, durability=durability, wake=self._wake)
         self._drain = Drain(
             journals, self.store, self.journal, files=self._files, durable=durability != "off", pace=pace
@@ -112,7 +121,18 @@ class Session:
         """Blocks of entries in order, every append included that returned before."""
         if self.closed:
             raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+        self._catch_up()
         return self.view.read(track, window)
+
+    def _catch_up(self) -> None:
+        """Drain a large backlog before reading: every read would decode all of it again."""
+        if self.journal is None or not self._catches_up:
+            return
+        if self.journal.pending_bytes(self._drain.applied) > READ_BACKLOG_BYTES:
+            try:
+                self.flush()
+            except OSError as error:
+                log.warning("reading from the journal, because the store cannot be written: %s", error)
 
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """Every series of a kind, what journals still hold included."""
@@ -124,7 +144,8 @@ class Session:
         """Everything appended before the call is in the store, durable, on return."""
         journal = self.writing()
         try:
-            self._drain.run()
+            with self._pace.hurry():
+                self._drain.run()
         except OSError:
             journal.sync()  # at least there it is durable
             raise
