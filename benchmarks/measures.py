@@ -36,8 +36,9 @@ from benchmarks.gauges import (
     stored_share,
     summary,
 )
+from benchmarks.numbers import percentile
 from benchmarks.systems import System
-from benchmarks.workload import PERIOD_S, START_S, TOPIC, percentile
+from benchmarks.workload import PERIOD_S, START_S, TOPIC
 
 POOL = 1_000
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from benchmarks.catalogue import OURS
 from benchmarks.report import ROWS, Row, median, number, rounds
@@ -60,10 +61,13 @@ def panel(axes: Any, result: dict[str, Any], row: Row) -> None:
             fontweight="bold" if name == OURS else "normal",
         )
     better = "more is better" if row.higher else "less is better"
-    axes.set_title(f"{row.title} [{row.unit}], {better}", loc="left", fontsize=8.5, color=INK)
+    axes.set_title(f"{row.title} [{row.unit}]", loc="left", fontsize=9, color=INK)
+    axes.set_xlabel(better, fontsize=7, color=INK)
     axes.set_yticks(range(len(names)), [result["products"][name]["title"] for name in names])
     axes.set_ylim(-0.6, max(len(names), 1) - 0.4)
     axes.set_xscale("linear" if row.higher else "symlog" if row.key == "memory_1x_mb" else "log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.grid(axis="x", color=QUIET, lw=0.5)
     axes.tick_params(length=0, colors=INK)
     axes.set_axisbelow(True)

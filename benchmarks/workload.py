@@ -8,7 +8,7 @@ mantissa is full: compression finds what it would find in a recording, and no mo
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -119,12 +119,3 @@ def loops(line: str, names: Mapping[str, Any]) -> dict[str, Callable[..., None]]
     scope = dict(names)
     exec(compile(source, "<recording loops>", "exec"), scope)
     return {name: scope[name] for name in ("plain", "timed", "cycling", "ticking", "pacing")}
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    """The value that `share` of all values do not exceed (nearest rank); ValueError when there are none."""
-    ordered = sorted(values)
-    if not ordered:
-        raise ValueError("no values to take a percentile of")
-    rank = max(0, min(len(ordered) - 1, int(np.ceil(share * len(ordered))) - 1))
-    return float(ordered[rank])

@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import envs, report, run
 from benchmarks.catalogue import BY_NAME
 from benchmarks.gauges import Report, check_rows, median_lap
+from benchmarks.numbers import percentile
 from benchmarks.systems import Absent
-from benchmarks.workload import START_S, entries, loops, percentile
+from benchmarks.workload import START_S, entries, loops
 
 NOT_OFFERED = {"long_salvage", "build_columns_ms"}
 """Figures that a product may lack by nature; every other one must be there."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import ml_dash
-from benchmarks.systems import Row, System
-from benchmarks.workload import TOPIC, Arrays
+from benchmarks.systems import Absent, Row, System
+from benchmarks.workload import TOPIC, WIDTHS, Arrays
 from ml_dash import Experiment
 
 PREFIX = "bench/recorder/run"
@@ -19,6 +19,7 @@ PREFIX = "bench/recorder/run"
 class Ours(System):
     line = "exp.tracks(topic).append(q=q, qd=qd, ee_pos=ee_pos, ee_quat=ee_quat, _ts=t)"
     syncs = True
+    derived = True
 
     def open(self, folder: Path, topics: Sequence[str]) -> dict[str, Any]:
         self.run = Experiment(prefix=PREFIX, dash_root=folder).run
@@ -43,13 +44,31 @@ class Ours(System):
         recorded = track(folder)
         if hasattr(recorded, "numpy"):
             return recorded.numpy("q")
-        return np.array([row["q"] for row in recorded.read(columns=["q"])["entries"]])
+        column = recorded.to_arrow(columns=["q"])["q"].combine_chunks()
+        return column.flatten().to_numpy().reshape(-1, WIDTHS["q"])
 
     def parquet(self, folder: Path, target: Path) -> None:
         target.write_bytes(track(folder).read(format="parquet"))
 
+    def build_columns(self, folder: Path) -> None:
+        track(folder).to_arrow()
+        if not kept_columns(folder):
+            raise Absent("the sidecar was not kept")
+
+    def make_warm(self, folder: Path) -> None:
+        track(folder).to_arrow()
+
+    def make_cold(self, folder: Path) -> None:
+        for kept in kept_columns(folder):
+            kept.unlink()
+
     def survivors(self, folder: Path) -> Sequence[float]:
         return [row["timestamp"] for row in self.full(folder)]
+
+
+def kept_columns(folder: Path) -> list[Path]:
+    """The hidden columnar files; deleting them is always allowed."""
+    return list(folder.rglob(".columns*"))
 
 
 def track(folder: Path) -> Any:
