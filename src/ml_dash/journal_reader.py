@@ -127,7 +127,7 @@ class Stream:
                 wanted = max(_CHUNK, needed)
                 continue
             if offset + RECORD_BYTES > size:
-                return
+                break
             if living:
                 self.stopped = last is not None or not self._is_hole(fd, offset)
                 return
@@ -135,6 +135,8 @@ class Stream:
             if found is None:
                 return
             offset, wanted = found, _CHUNK
+        if last is None and self.files.read_at(fd, RECORD_BYTES, offset).strip(b"\0"):
+            self.damage.append(f"{path}: the record at byte {offset} is incomplete")
 
     def _is_hole(self, fd: int, offset: int) -> bool:
         return self.files.read_at(fd, RECORD_BYTES, offset) == bytes(RECORD_BYTES)
@@ -152,7 +154,7 @@ class Stream:
         if following > broken and self._is_sound(fd, following, size):
             return following
         rest = self.files.read_at(fd, min(size - broken, _SEARCH_BYTES), broken)
-        if not rest.strip(b"\0"):
+        if rest == bytes(len(rest)):
             return None
         for match in _BODY_START.finditer(rest, RECORD_BYTES + 1):
             if self._is_sound(fd, broken + match.start() - RECORD_BYTES, size):

@@ -12,7 +12,7 @@ from .entry import decode_body, from_line, merge, select, to_line
 from .errors import StoreCorrupt
 from .files import FILES, Files
 from .journal_files import Mark
-from .journal_reader import Stream, streams
+from .journal_reader import Stream, is_alive, streams
 from .schema import observe, summary
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 
@@ -115,8 +115,11 @@ class View:
 def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None) -> Iterator[Entry]:
     low = float("-inf") if start is None else start
     high = float("inf") if end is None else end
-    for raw in stream.bodies(first, living=False):
-        body = decode_body(raw)
+    for raw in stream.bodies(first, living=is_alive(stream)):
+        try:
+            body = decode_body(raw)
+        except ValueError:
+            continue  # what nobody can read; the drain sets it aside and says so
         if body[0] not in ids:
             continue
         rows = expand(body, start, end) if is_columns(body) else iter([[(body[1], body[2])]])
