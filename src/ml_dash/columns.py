@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import orjson
 
-from .entry import MAX_EXACT_INT, NS_HINT, check_timestamp, encode_body, refusal
+from .entry import MAX_ENTRY_BYTES, MAX_EXACT_INT, NS_HINT, check_timestamp, encode_body, refusal, too_large
 from .errors import InvalidEntry
 
 MAX_BODY_BYTES = 1 << 31
@@ -41,6 +41,8 @@ def encode_columns(topic: str, track_id: int, times: Any, fields: Mapping[str, A
         body = encode_body((track_id, n, stamps, columns))
     except Exception as error:
         raise refusal(topic, fields, error) from error
+    if len(body) > max(n, 1) * MAX_ENTRY_BYTES:
+        raise too_large(topic, columns, len(body) // max(n, 1))
     if len(body) >= MAX_BODY_BYTES:
         raise InvalidEntry(f"extend on topic {topic!r}: {len(body)} bytes in one call, the limit is 2 GiB; split it")
     return n, body
@@ -54,17 +56,20 @@ def _times(topic: str, times: Any) -> bytes:
         raise InvalidEntry(f"_ts on topic {topic!r} must be a 1-d array of numbers, got {array.dtype} {array.shape}")
     import numpy as np
 
-    if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) >= MAX_EXACT_INT:
+    if array.dtype.kind in "iu" and array.size and max(-int(array.min()), int(array.max())) >= MAX_EXACT_INT:
         raise InvalidEntry(f"_ts on topic {topic!r} has integers that seconds as float64 cannot hold; {NS_HINT}")
-    seconds = array.astype("<f8") + 0.0
+    with np.errstate(over="ignore"):
+        seconds = array.astype("<f8") + 0.0
     bad = np.flatnonzero(~np.isfinite(seconds))
     if bad.size:
         raise InvalidEntry(f"_ts[{bad[0]}] on topic {topic!r} must be finite, got {seconds[bad[0]]}")
+    if array.dtype.itemsize > 8 and bool((seconds != array).any()):
+        raise InvalidEntry(f"_ts on topic {topic!r} is an array of {array.dtype} that float64 cannot hold exactly")
     return seconds.tobytes()  # type: ignore[no-any-return]
 
 
 def _times_from_list(topic: str, times: Any) -> bytes:
-    if isinstance(times, (str, bytes, Mapping)) or not hasattr(times, "__iter__"):
+    if isinstance(times, (str, bytes, Mapping, Set)) or not hasattr(times, "__iter__"):
         raise InvalidEntry(f"extend on topic {topic!r} needs _ts as an array of seconds, got {type(times).__name__}")
     import struct
 
@@ -78,6 +83,8 @@ def _as_array(values: Any) -> Any:
         return None
     import numpy as np
 
+    if isinstance(values, np.ma.MaskedArray):
+        return None  # its list has None where a value is masked, as in `append`
     return np.asarray(values)
 
 
@@ -86,13 +93,13 @@ def _column(topic: str, name: str, values: Any, n: int) -> list[Any]:
     where = f"field {name!r} on topic {topic!r}"
     if array is not None and array.ndim == 0:
         raise InvalidEntry(f"{where}: extend needs one value for each of the {n} timestamps, got a single one")
-    if array is None and (isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__")):
+    if array is None and (isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__")):
         raise InvalidEntry(f"{where}: extend needs an array or list of {n} values, got {type(values).__name__}")
     length = len(values) if array is None else array.shape[0]
     if length != n:
         raise InvalidEntry(f"{where} has {length} values for {n} timestamps; the first axis of an array is time")
     if array is None:
-        return [list(values)]
+        return [values.tolist() if hasattr(values, "tolist") else list(values)]
     return _packed(array)
 
 

@@ -29,6 +29,7 @@ import orjson
 
 from .errors import InvalidEntry
 from .store import Entry
+from .unpack import Unpacker
 
 T = TypeVar("T")
 
@@ -54,7 +55,8 @@ def check_timestamp(value: Any, topic: str = "") -> float:
     if number is None:
         raise InvalidEntry(f"_ts{where} must be a number of seconds, got {type(value).__name__} {_short(value)}")
     if isinstance(number, int) and abs(number) >= MAX_EXACT_INT:
-        raise InvalidEntry(f"_ts{where} is the integer {number}, which seconds as float64 cannot hold; {NS_HINT}")
+        shown = _short(number)
+        raise InvalidEntry(f"_ts{where} is the integer {shown}, which seconds as float64 cannot hold; {NS_HINT}")
     seconds = float(number)
     if not math.isfinite(seconds):
         raise InvalidEntry(f"_ts{where} must be finite, got {seconds}")
@@ -71,6 +73,8 @@ def _plain_number(value: Any) -> int | float | None:
         return int.__int__(value)
     if getattr(value, "shape", None) != () or not hasattr(value, "item"):
         return None
+    if getattr(getattr(value, "dtype", None), "kind", "f") not in "iuf":
+        return None  # a span of time in nanoseconds gives an int, too
     item = value.item()
     if type(item) in (int, float):
         return item  # type: ignore[no-any-return]
@@ -93,8 +97,8 @@ def from_nanoseconds(ns: Any) -> Any:
         ns: an int, or an array or sequence of ints.
 
     Returns:
-        A float, correctly rounded, or for an array a float64 NumPy array of the same shape (within one step of
-        float64, which is 238 ns for times since 1970); for a list or tuple, a list of floats.
+        A float, or for an array a float64 NumPy array of the same shape, or for a list or tuple a list; each the
+        float64 nearest to the instant, however it was passed (a step of float64 is 238 ns for times since 1970).
 
     Raises:
         InvalidEntry: a value is not an integer.
@@ -102,17 +106,30 @@ def from_nanoseconds(ns: Any) -> Any:
     if isinstance(ns, (list, tuple)):
         return [from_nanoseconds(one) for one in ns]
     if getattr(ns, "shape", ()) != ():
-        if ns.dtype.kind not in "iu":
-            raise InvalidEntry(f"from_nanoseconds needs integers, got an array of {ns.dtype}")
-        return ns // 1_000_000_000 + (ns % 1_000_000_000) / 1e9
+        return _array_from_nanoseconds(ns)
     number = _plain_number(ns)
     if not isinstance(number, int):
         raise InvalidEntry(f"from_nanoseconds needs an integer, got {type(ns).__name__} {_short(ns)}")
     return number / 1_000_000_000
 
 
+def _array_from_nanoseconds(ns: Any) -> Any:
+    import numpy as np
+
+    array = np.asarray(ns)
+    if array.dtype.kind not in "iu":
+        raise InvalidEntry(f"from_nanoseconds needs integers, got an array of {array.dtype}")
+    if array.size and max(-int(array.min()), int(array.max())) >= MAX_EXACT_INT:
+        # One by one: a quotient of floats would round twice, and an instant would not meet itself.
+        return np.array([one / 1_000_000_000 for one in array.ravel().tolist()]).reshape(array.shape)
+    return array / 1e9
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # an integer of thousands of digits, or an object whose repr fails
+        return "(too long to show)" if isinstance(value, int) else "(no repr)"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -138,6 +155,8 @@ def convert(value: Any) -> Any:
 
 
 def _from_array(value: Any) -> Any:
+    if isinstance(value, type):
+        return value  # its methods are there, but have nothing to work on
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind in ("M", "m"):
         return value.astype(str).tolist()
@@ -162,11 +181,13 @@ _body_decoder = msgspec.msgpack.Decoder()
 
 
 def decode_body(body: Any) -> list[Any]:
-    """The body as a list (see the module's head for its two shapes)."""
+    """The body as a list (see the module's head for its two shapes); raises ValueError where it is none."""
     try:
         return _body_decoder.decode(body)  # type: ignore[no-any-return]
     except RecursionError:
         return on_fresh_stack(_body_decoder.decode, body)
+    except msgspec.MsgspecError:
+        return on_fresh_stack(Unpacker(bytes(body), _key).whole)
 
 
 def decode_bodies(bodies: Sequence[bytes]) -> list[list[Any]]:
@@ -174,7 +195,7 @@ def decode_bodies(bodies: Sequence[bytes]) -> list[list[Any]]:
     try:
         found: list[list[Any]] = _body_decoder.decode(b"\xdd" + len(bodies).to_bytes(4, "big") + b"".join(bodies))
         return found
-    except RecursionError:
+    except (RecursionError, msgspec.MsgspecError):
         return [decode_body(body) for body in bodies]
 
 
@@ -182,23 +203,47 @@ def refusal(topic: str, fields: Mapping[str, Any], error: BaseException) -> Inva
     """The error that names topic, field and type for an entry the encoder refused with `error`."""
     if isinstance(error, InvalidEntry):
         return error
-    field, cause = "", error
+    field, cause = None, error
     for name, value in fields.items():
         try:
             encode_body({name: value})
         except Exception as found:
             field, cause = name, found
             break
-    where = f"field {field!r} on topic {topic!r}" if field else f"entry on topic {topic!r}"
-    what = f" ({type(fields[field]).__name__})" if field else ""
-    return InvalidEntry(f"{where}{what} cannot be recorded: {_reason(cause)}")
+    if field is None:
+        return InvalidEntry(f"entry on topic {topic!r} cannot be recorded: {_reason(cause)}")
+    what = type(fields[field]).__name__
+    return InvalidEntry(f"field {field!r} on topic {topic!r} ({what}) cannot be recorded: {_reason(cause)}")
+
+
+def taken(topic: str, field: str) -> InvalidEntry:
+    """The error for a field name that the store itself uses."""
+    return InvalidEntry(f"field {field!r} on topic {topic!r} is taken: {_TAKEN[field]}; rename the field")
+
+
+_TAKEN = {
+    "timestamp": "every entry has its time under this name",
+    "index": "every entry of a sequence has its place under this name",
+    "message": "a log line has its text under this name",
+}
+
+
+def too_large(topic: str, fields: Mapping[str, Any], size: int) -> InvalidEntry:
+    """The error for an entry of `size` bytes, naming the field that is most of it."""
+    sizes = {name: len(encode_body(value)) for name, value in fields.items()}
+    field = max(sizes, key=lambda name: sizes[name], default="")
+    return InvalidEntry(
+        f"entry on topic {topic!r} is {size} bytes encoded, {sizes.get(field, 0)} of them in field {field!r}; "
+        f"the limit is {MAX_ENTRY_BYTES} (8 MiB): keep large data in a file and record its name"
+    )
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or contains itself"
     if isinstance(error, OverflowError):
-        return "an integer beyond 64 bits; store it as text or float"
+        is_date = "date" in str(error)
+        return f"{error}" if is_date else "an integer beyond 64 bits; store it as text or float"
     if isinstance(error, UnicodeEncodeError):
         return "text with a lone surrogate, which UTF-8 cannot hold"
     if isinstance(error, TypeError):
@@ -241,6 +286,7 @@ _ESCAPED = {
 # Inside a JSON string every quote follows a backslash, so a quote after one of these opens a string that is a value.
 _TOKEN = re.compile(rb'(?<=[:,\[\s])"(NaN|-?Infinity)"(?=\s*[,\]}])')
 
+_LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _BOM = b"\xef\xbb\xbf"
 _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder()
@@ -249,7 +295,7 @@ _json_decoder = msgspec.json.Decoder()
 def to_line(timestamp: float, fields: Mapping[str, Any]) -> bytes:
     """One line of `data.jsonl`, with its newline: strict JSON (RFC 8259), the timestamp first."""
     try:
-        line = orjson.dumps({"timestamp": timestamp, **fields}, option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps({"timestamp": timestamp, **fields}, option=_LINE)
     except (TypeError, orjson.JSONEncodeError):
         return _slow_line(timestamp, fields)
     return _slow_line(timestamp, fields) if _needs_care(line) else line
@@ -257,9 +303,9 @@ def to_line(timestamp: float, fields: Mapping[str, Any]) -> bytes:
 
 def to_lines(entries: Sequence[tuple[float, Mapping[str, Any]]]) -> bytes:
     """The lines of several entries, looked at together for what needs the careful way."""
-    dumps, newline = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    dumps, option = orjson.dumps, _LINE
     try:
-        lines = b"".join([dumps({"timestamp": stamp, **fields}, option=newline) for stamp, fields in entries])
+        lines = b"".join([dumps({"timestamp": stamp, **fields}, option=option) for stamp, fields in entries])
     except (TypeError, orjson.JSONEncodeError):
         return b"".join([_slow_line(timestamp, fields) for timestamp, fields in entries])
     if _needs_care(lines):
@@ -278,16 +324,20 @@ def _needs_care(lines: bytes) -> bool:
 
 def to_document(fields: Mapping[str, Any]) -> bytes:
     """Any mapping append would take as one JSON object, by the same rules as a line."""
-    plain = _plain(decode_body(encode_body(fields)))
-    return msgspec.json.format(_json_encoder.encode(plain), indent=2) + b"\n"
+    decoded = decode_body(encode_body(fields))
+
+    def encode() -> bytes:
+        return msgspec.json.format(_json_encoder.encode(_plain(decoded)), indent=2) + b"\n"
+
+    try:
+        return encode()
+    except RecursionError:
+        return on_fresh_stack(encode)
 
 
 def from_document(raw: bytes) -> dict[str, Any] | None:
     """The mapping that `to_document` wrote, or None where the bytes are no JSON object."""
-    try:
-        found = json.loads(_TOKEN.sub(rb"\1", raw))
-    except (ValueError, RecursionError):
-        return None
+    found = _tolerant(raw)
     return found if isinstance(found, dict) else None
 
 

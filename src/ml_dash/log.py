@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from .entry import taken
 from .errors import InvalidEntry, NotOpen
 from .session import Session
 from .store import Entry, Track, Window
@@ -44,7 +45,7 @@ class Log:
         """
         name = _level_name(level)
         if "message" in fields:
-            raise InvalidEntry("field 'message' of a log line is taken; rename the field")
+            raise taken(TRACK.topic, "message")
         self._open().put(TRACK, {"level": name, "message": str(message), **fields})
         _log.log(logging.getLevelName(name.upper()), "%s", message, extra={"fields": fields})
         return self

@@ -57,8 +57,6 @@ class MetricBuilder:
             InvalidEntry: (a ValueError) a field that cannot be recorded; nothing changed.
             NotOpen: outside an open run.
         """
-        if "index" in fields:
-            raise InvalidWindow(f"field 'index' of metric {self.name!r} is taken: it counts the entries; rename it")
         self._session.put(Track(KIND, self.name), fields)
         return self
 

@@ -140,7 +140,7 @@ class TrackBuilder(TrackAnalysis):
                 raise missing_timestamp(self.topic)
             _ts = check_timestamp(_ts, self.topic)
         if "timestamp" in fields:
-            raise _taken(self.topic)
+            raise taken(self.topic, "timestamp")
         try:
             body = encode_body((self._id, _ts + 0.0, fields))
         except Exception as error:
@@ -152,6 +152,8 @@ class TrackBuilder(TrackAnalysis):
         start = journal.position
         end = start + size
         if end > journal.limit:
+            if len(body) > MAX_ENTRY_BYTES:
+                raise too_large(self.topic, fields, len(body))
             journal.write_slowly(record)
             return self
         journal.position = end
@@ -180,7 +182,7 @@ class TrackBuilder(TrackAnalysis):
         if _ts is _MISSING:
             raise missing_timestamp(self.topic)
         if "timestamp" in fields:
-            raise _taken(self.topic)
+            raise taken(self.topic, "timestamp")
         n, body = encode_columns(self.topic, self._id, _ts, fields)
         if n and len(body) < APART_BYTES:
             journal.write(body)
@@ -257,10 +259,6 @@ class TrackBuilder(TrackAnalysis):
     def window(start: Any, end: Any, columns: Any) -> Window:
         """The checked window; raises InvalidWindow."""
         return Window(_bound("start_timestamp", start), _bound("end_timestamp", end), _columns(columns))
-
-
-def _taken(topic: str) -> InvalidEntry:
-    return InvalidEntry(f"field 'timestamp' on topic {topic!r} is taken: it is what _ts is stored as; rename the field")
 
 
 def _bound(name: str, value: Any) -> float | None:
