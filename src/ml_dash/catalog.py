@@ -117,7 +117,7 @@ class LocalCatalog:
     """
 
     def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False, files: Files = FILES) -> None:
-        self.root, self._readonly, self._files = Path(root).expanduser().resolve(), readonly, files
+        self.root, self._readonly, self.files = Path(root).expanduser().resolve(), readonly, files
         self._lock = threading.Lock()
         self._stores: weakref.WeakValueDictionary[str, JournaledStore] = weakref.WeakValueDictionary()
         self._recent: deque[JournaledStore] = deque(maxlen=_KEPT_OPEN)
@@ -146,7 +146,7 @@ class LocalCatalog:
         with self._lock:
             store = self._stores.get(prefix)
             if store is None or store.closed:
-                store = JournaledStore(folder, readonly=self._readonly, files=self._files)
+                store = JournaledStore(folder, readonly=self._readonly, files=self.files)
                 self._stores[prefix] = store
             if store not in self._recent:
                 self._recent.append(store)
@@ -156,7 +156,7 @@ class LocalCatalog:
         """Delete an experiment with everything in it; experiments below its folder stay."""
         self.find(prefix)
         folder = self.folder(prefix)
-        if any(is_alive(stream) for stream in streams(folder / JOURNALS, self._files)):
+        if any(is_alive(stream) for stream in streams(folder / JOURNALS, self.files)):
             raise MlDashError(f"{prefix} is being recorded now; end the run first")
         with self._lock:
             store = self._stores.pop(prefix, None)
@@ -170,7 +170,7 @@ class LocalCatalog:
         if all(one == prefix for one in _walk(folder, prefix.count("/") + 1, prefix)):
             os.rename(folder, bin_)
         else:
-            self._files.make_folder(bin_)
+            self.files.make_folder(bin_)
             for one in list(os.scandir(folder)):
                 if not one.is_dir() or one.name.startswith(".") or one.name in RESERVED_SEGMENTS:
                     os.rename(one.path, bin_ / one.name)
@@ -184,7 +184,7 @@ class LocalCatalog:
         document = _document(folder)
 
         def alive(writer: str) -> bool:
-            return bool(writer) and is_alive(Stream(folder / JOURNALS / writer, self._files))
+            return bool(writer) and is_alive(Stream(folder / JOURNALS / writer, self.files))
 
         return ExperimentInfo(
             prefix,

@@ -17,7 +17,9 @@ class Listed(NamedTuple):
 
 
 SECTIONS: dict[str, dict[str, Listed]] = {
-    "Look": {},
+    "Look": {
+        "ls": Listed("ls_command:ls", "List experiments with their status, or the topics of one."),
+    },
     "Move": {},
     "Look after": {},
     "Try": {

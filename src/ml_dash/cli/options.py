@@ -1,0 +1,211 @@
+"""Options and arguments that commands share, and what they mean: roots, prefixes, topics, windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from .times import MomentType
+
+if TYPE_CHECKING:
+    from ..catalog import LocalCatalog
+    from ..experiment import Experiment
+    from ..store import TrackInfo, Window
+    from .times import Moment
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LATEST = "latest"
+KINDS = ("tracks", "metrics", "logs")
+
+
+# ---------------------------------------------------------------- completion
+
+
+def _root_of(ctx: click.Context) -> str:
+    import os
+
+    return str(ctx.params.get("dash_root") or os.environ.get("ML_DASH_ROOT") or ".dash")
+
+
+def complete_prefix(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The prefixes that begin so."""
+    try:
+        from ..catalog import LocalCatalog
+
+        known = LocalCatalog(_root_of(ctx), readonly=True).prefixes()
+    except Exception:
+        return []  # completion has no place to complain
+    return [CompletionItem(prefix) for prefix in [*known, LATEST] if prefix.startswith(incomplete)]
+
+
+def complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The topics of the experiment on the line that begin so."""
+    try:
+        from ..stores.layout import Layout
+
+        catalog = _catalog(_root_of(ctx))
+        prefix = one_prefix(catalog, str(ctx.params.get("prefix") or LATEST))
+        kind = str(ctx.params.get("kind") or "tracks")
+        topics = Layout(catalog.folder(prefix), catalog.files).topics(kind)
+    except Exception:
+        return []
+    return [CompletionItem(topic) for topic in sorted(topics) if topic.startswith(incomplete)]
+
+
+# ---------------------------------------------------------------- options
+
+
+def root_option(command: F) -> F:
+    """`--dash-root`."""
+    return click.option(
+        "-r",
+        "--dash-root",
+        default=".dash",
+        show_default=True,
+        envvar="ML_DASH_ROOT",
+        type=click.Path(),
+        is_eager=True,
+        help="Folder that holds the recordings (or ML_DASH_ROOT).",
+    )(command)
+
+
+def prefix_argument(command: F) -> F:
+    """The experiment: a prefix, or `latest`."""
+    return click.argument("prefix", shell_complete=complete_prefix)(command)
+
+
+def topics_argument(command: F) -> F:
+    """Topics or patterns; none means all."""
+    return click.argument("topics", nargs=-1, shell_complete=complete_topic)(command)
+
+
+def kind_option(command: F) -> F:
+    """Tracks, or one of the sequences."""
+    return click.option(
+        "-k",
+        "--kind",
+        default="tracks",
+        show_default=True,
+        type=click.Choice(KINDS),
+        is_eager=True,
+        help="What to read.",
+    )(command)
+
+
+def window_options(command: F) -> F:
+    """`--start` and `--end`."""
+    end = click.option("-e", "--end", type=MomentType(), help="Last time: seconds, +5, -2 or a date.")
+    start = click.option("-s", "--start", type=MomentType(), help="First time: seconds, +5, -2 or a date.")
+    return start(end(command))
+
+
+def columns_option(command: F) -> F:
+    """`--columns a,b.c`."""
+    return click.option("-c", "--columns", help="Fields to keep, separated by commas: q,pose.x")(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+# ---------------------------------------------------------------- what they mean
+
+
+def _catalog(root: str) -> LocalCatalog:
+    from ..catalog import LocalCatalog
+
+    return LocalCatalog(root, readonly=True)
+
+
+def catalog_of(root: str) -> LocalCatalog:
+    """The experiments under a root; raises ClickException where the root is no folder."""
+    catalog = _catalog(root)
+    if not catalog.root.is_dir():
+        what = "is a file, not a folder" if catalog.root.exists() else "does not exist"
+        raise click.ClickException(f"{catalog.root} {what}: give --dash-root, or set ML_DASH_ROOT")
+    return catalog
+
+
+def one_prefix(catalog: LocalCatalog, text: str) -> str:
+    """The prefix of one experiment: as it is, `latest`, or the path of its folder.
+
+    Raises:
+        ExperimentNotFound: with the nearest names.
+    """
+    if text == LATEST:
+        return _latest(catalog)
+    path = Path(text)
+    if path.is_absolute() or text.startswith("."):
+        text = _below(path, catalog.root) or text
+    return catalog.find(text.rstrip("/")).prefix
+
+
+def _latest(catalog: LocalCatalog) -> str:
+    known = [info for info in catalog.experiments() if info.started_at]
+    if not known:
+        raise click.ClickException(f"nothing was recorded in {catalog.root}")
+    return max(known, key=lambda info: info.started_at or "").prefix
+
+
+def _below(path: Path, root: Path) -> str | None:
+    try:
+        return path.resolve().relative_to(root).as_posix()
+    except (ValueError, OSError):
+        return None
+
+
+def some_prefixes(catalog: LocalCatalog, patterns: Sequence[str]) -> list[str]:
+    """The experiments that match any pattern (all of them without one); raises ExperimentNotFound for one in vain."""
+    if not patterns:
+        return catalog.prefixes()
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        hits = [] if pattern == LATEST else catalog.prefixes(pattern)
+        found.update(dict.fromkeys(hits or [one_prefix(catalog, pattern)]))
+    return sorted(found)
+
+
+def open_run(root: str, prefix: str) -> Experiment:
+    """An experiment opened for reading; raises ExperimentNotFound with the nearest names."""
+    from ..experiment import open_experiment
+
+    catalog = catalog_of(root)
+    return open_experiment(one_prefix(catalog, prefix), dash_root=catalog.root)
+
+
+def some_topics(infos: Iterable[TrackInfo], patterns: Sequence[str], prefix: str) -> list[TrackInfo]:
+    """The series whose topic matches any pattern (all without one); raises TrackNotFound for one in vain."""
+    from ..catalog import matches, nearest
+    from ..errors import TrackNotFound
+
+    known = list(infos)
+    if not patterns:
+        return known
+    found: set[str] = set()
+    for pattern in patterns:
+        hits = {info.topic for info in known if matches(info.topic, pattern)}
+        if not hits:
+            close = nearest(pattern, [info.topic for info in known])
+            hint = f"; did you mean {' or '.join(close)}?" if close else f"; see 'ml-dash ls {prefix}'"
+            raise TrackNotFound(f"no topic {pattern!r} in {prefix}{hint}")
+        found |= hits
+    return [info for info in known if info.topic in found]
+
+
+def window_of(
+    infos: Sequence[TrackInfo], start: Moment | None, end: Moment | None, columns: str | None = None
+) -> Window:
+    """The window on some series together: relative times count from the first and the last entry of them all."""
+    from ..store import Window
+
+    stamps = [stamp for info in infos for stamp in (info.first_timestamp, info.last_timestamp) if stamp is not None]
+    first, last = min(stamps, default=None), max(stamps, default=None)
+    names = tuple(name for name in columns.split(",") if name) if columns is not None else None
+    low, high = (None if moment is None else moment.at(first, last) for moment in (start, end))
+    return Window(low, high, names)
