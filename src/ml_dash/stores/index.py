@@ -56,7 +56,7 @@ class Fingerprint(NamedTuple):
 
 
 class _Stamp(msgspec.Struct):
-    timestamp: float
+    timestamp: int | float
 
 
 _stamps = msgspec.json.Decoder(_Stamp)
@@ -244,8 +244,10 @@ def _scan_fast(index: Index, offset: int, chunk: bytes) -> bool:
         stamps = [stamp.timestamp for stamp in _stamps.decode_lines(chunk)]
     except (msgspec.MsgspecError, RecursionError):
         return False
-    ascending = all(a < b for a, b in itertools.pairwise(stamps))
-    if not stamps or not ascending or len(stamps) != chunk.count(b"\n"):
+    # An integer may be one that no timestamp can be: such a line is no entry.
+    if set(map(type, stamps)) != {float} or len(stamps) != chunk.count(b"\n"):
+        return False
+    if not all(a < b for a, b in itertools.pairwise(stamps)):
         return False
     index.size = offset
     index.add_block(Block(stamps[0], stamps[-1], offset, len(chunk), len(stamps)))
