@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import run_record
 from .address import RESERVED_SEGMENTS, check_prefix
@@ -24,6 +24,9 @@ from .journal_reader import Stream, is_alive, streams
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.local import LocalStore
 from .view import View
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
 """A folder with one of these in it is an experiment, also when another program wrote it."""
@@ -202,42 +205,51 @@ class JournaledStore:
     """A local store as everybody sees it: what running or dead processes have in their journals is read with it."""
 
     def __init__(self, folder: Path, *, readonly: bool = False, files: Files = FILES) -> None:
-        local = LocalStore(folder, readonly=readonly, files=files)
-        self.local, self.closed = local, False
-        self._view = View(local, folder / JOURNALS, files)
-        self._finalizer = weakref.finalize(self, local.close)
+        self.store, self.closed = LocalStore(folder, readonly=readonly, files=files, derive=True), False
+        self.view = View(self.store, folder / JOURNALS, files)
+        self._finalizer = weakref.finalize(self, self.store.close)
 
     def append(self, batch: Batch) -> None:
         """As `Store.append`."""
-        self.local.append(batch)
+        self.store.append(batch)
 
     def applied(self, writer: str) -> int:
         """As `Store.applied`."""
-        return self.local.applied(writer)
+        return self.store.applied(writer)
 
     def forget(self, writer: str) -> None:
         """As `Store.forget`."""
-        self.local.forget(writer)
+        self.store.forget(writer)
 
     def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
         """As `Store.read`, journals included."""
-        return self._view.read(track, window)
+        return self.view.read(track, window)
 
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """As `Store.tracks`, journals included."""
-        return self._view.tracks(kind)
+        return self.view.tracks(kind)
+
+    def topics(self, kind: str = MERGED) -> list[str]:
+        """The topics alone, sorted: no series is looked at."""
+        return sorted({*self.store.topics(kind), *self.view.pending_topics(kind)})
+
+    def table(self, track: Track, window: Window = Window()) -> pa.Table:
+        """A track as an Arrow table, journals included (`columnar.track_table`)."""
+        from .columnar import track_table
+
+        return track_table(self, track, window)
 
     def remove(self, track: Track) -> None:
         """As `Store.remove`."""
-        self.local.remove(track)
+        self.store.remove(track)
 
     def read_document(self, name: str) -> Document | None:
         """As `Store.read_document`."""
-        return self.local.read_document(name)
+        return self.store.read_document(name)
 
     def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
         """As `Store.update_document`."""
-        return self.local.update_document(name, change)
+        return self.store.update_document(name, change)
 
     def close(self) -> None:
         """As `Store.close`; the catalog opens it again when it is asked for."""

@@ -6,22 +6,34 @@ Everything that wants columns (Parquet export, NumPy, the analysis) asks `track_
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .entry import merge
 from .formats.arrow import entries_from_table, import_pyarrow, null_of, table_from_entries
 from .formats.blocks import Block, TableBuilder
-from .store import MERGED, Entry, Track, Window
+from .store import MERGED, Entry, Store, Track, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .session import Session
+    from .view import View
+
+
+class Journaled(Protocol):
+    """What a track is read from: a store with journals before it. Sessions and the catalog's stores are this."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def view(self) -> View: ...
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]: ...
 
 
 def track_table(
-    session: Session, track: Track, window: Window = Window(), columns: Sequence[str] | None = None
+    session: Journaled, track: Track, window: Window = Window(), columns: Sequence[str] | None = None
 ) -> pa.Table:
     """A track, or a window of it, as an Arrow table: `timestamp` first, then a column for each field.
 

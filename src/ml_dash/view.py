@@ -56,14 +56,15 @@ class View:
     def tracks(self, kind: str) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic, what journals still hold included."""
         found = {info.topic: info for info in self._store.tracks(kind)}
-        for topic in self._pending_topics(kind):
+        for topic in self.pending_topics(kind):
             track = Track(kind, topic)
             waiting = self.pending(track)
             if waiting:
                 found[topic] = self._described(track, found.get(topic))
         return [found[topic] for topic in sorted(found)]
 
-    def _pending_topics(self, kind: str) -> set[str]:
+    def pending_topics(self, kind: str) -> set[str]:
+        """The topics of a kind that some journal names."""
         return {track.topic for stream in self._streams() for track in stream.tracks().values() if track.kind == kind}
 
     def _described(self, track: Track, stored: TrackInfo | None) -> TrackInfo:

@@ -298,6 +298,11 @@ class LocalStore:
         except StoreCorrupt:
             return float("inf")
 
+    def topics(self, kind: str = MERGED) -> list[str]:
+        """The topics of a kind, sorted; no series is looked at."""
+        self._check_open()
+        return sorted(self._layout.topics(kind))
+
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic."""
         self._check_open()
