@@ -58,7 +58,15 @@ PRODUCTS = (
         # Its import asks the package index for a newer version; that is the network's time, not the product's.
         environment={"ML_DASH_NO_VERSION_CHECK": "1"},
     ),
-    Product("rerun_sdk", "rerun", ("rerun-sdk[catalog]", "numpy"), "import rerun", "rerun-sdk", share=0.2),
+    Product(
+        "rerun_sdk",
+        "rerun",
+        ("rerun-sdk[catalog]", "numpy"),
+        "import rerun",
+        "rerun-sdk",
+        share=0.2,
+        long_fixture=False,
+    ),
     Product("mcap_json", "mcap json", ("mcap", "numpy"), "from mcap.writer import Writer", "mcap"),
     Product(
         "foxglove_dict",

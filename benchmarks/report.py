@@ -272,7 +272,7 @@ def _conditions(result: Result) -> str:
     sentences = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
         f"{machine['date']}; {machine['seconds'] / 60:.0f} minutes; load average {loads} at start and end.",
-        f"Versions: {versions}.",
+        f"Versions: {versions}; ml_dash at commit {machine['commit'] or 'unknown'}.",
         f"{options['entries']:,} entries of 21 float64 in four lists, {options['rounds']} rounds, the products "
         "alternating within each round. A cell shows the median and (lowest..highest).",
         f"The short recording has {options['short_entries']:,} entries, the long one {options['long_entries']:,}.",

@@ -244,7 +244,15 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    """The checkout's commit, with a plus where files differ from it; "" outside a repository."""
+    asked = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    said = subprocess.run(asked, cwd=envs.CHECKOUT, capture_output=True, text=True, check=False)
+    return said.stdout.strip()
 
 
 def processor() -> str:
