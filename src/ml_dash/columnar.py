@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .entry import merge
 from .formats.arrow import entries_from_table, import_pyarrow, null_of, table_from_entries
 from .formats.blocks import Block, TableBuilder
+from .formats.parquet import to_parquet, write_parquet
 from .store import MERGED, Entry, Store, Track, Window
 
 if TYPE_CHECKING:
@@ -62,6 +63,17 @@ def track_table(
     waiting = merge(session.view.pending(track))
     table = _with(table_of(track), waiting)
     return select_fields(cut(table, window.start, window.end), columns)
+
+
+def track_parquet(session: Journaled, track: Track, window: Window = Window()) -> bytes:
+    """A track, or a window of it, as the bytes of a Parquet file.
+
+    From the sidecar, unless a column names a part of a field (`"pose.x"`): then each entry is reduced to that part.
+    """
+    dotted = window.columns is not None and any("." in column for column in window.columns)
+    if dotted:
+        return to_parquet(track.topic, session.read(track, window))
+    return write_parquet(track_table(session, track, window))
 
 
 def _with(table: pa.Table | None, waiting: list[Entry]) -> pa.Table:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .address import check_topic
 from .analysis.track import TrackAnalysis
-from .columnar import track_table
+from .columnar import track_parquet, track_table
 from .columns import encode_columns
 from .entry import MAX_ENTRY_BYTES, check_timestamp, encode_body, missing_timestamp, refusal, taken, too_large
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
@@ -81,6 +82,14 @@ class TracksManager:
     def list(self) -> list[TrackInfo]:
         """Every recorded track, sorted by topic: count, first and last timestamp, columns with types, bytes."""
         return self._open().tracks()
+
+    def topics(self) -> builtins.list[str]:
+        """The topics alone, sorted, without a look at the tracks; a builder that nothing was appended to may be one."""
+        session = self._open()
+        stored = getattr(session.store, "topics", None)
+        if stored is None:
+            return [info.topic for info in session.tracks()]
+        return sorted({*stored(MERGED), *session.view.pending_topics(MERGED)})
 
     def blocks(self, topic: str, window: Window = Window()) -> Blocks:
         """The entries of any topic in ascending blocks; one that nobody recorded is empty, and is not created."""
@@ -229,6 +238,8 @@ class TrackBuilder(TrackAnalysis):
         """
         make = check_format(format)
         window = self.window(start_timestamp, end_timestamp, columns)
+        if format == "parquet":
+            return track_parquet(self._session, Track(MERGED, self.topic), window)
         return make(self.topic, self._session.read(Track(MERGED, self.topic), window))
 
     def list_entries(self) -> list[Entry]:
