@@ -22,7 +22,7 @@ RESERVED_SEGMENTS = frozenset({"tracks", "metrics", "logs", "files", "params", "
 """Names the layout itself uses inside an experiment's folder."""
 
 _DEVICES = frozenset(
-    {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
+    {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{d}{i}" for d in ("com", "lpt") for i in "0123456789¹²³"}
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSAFE = re.compile(r'[<>:"\\|?*~]|^\s|\s$|[^\x20-\x7e\u00a1-\U0010ffff]')
@@ -88,7 +88,7 @@ def _segment_problem(segment: str) -> str:
 
 
 def _is_device(name: str) -> bool:
-    return name.split(".")[0].casefold() in _DEVICES
+    return name.split(".")[0].rstrip().casefold() in _DEVICES
 
 
 def _shown(text: str) -> str:
@@ -111,7 +111,8 @@ def folder_for(topic: str, claimed_by: Callable[[str], str | None]) -> str:
 
 def identity(folder: str) -> str:
     """What two folder names share when some file system would take them for one (case, normal form)."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", folder).casefold())
+    # In capitals, too: some file systems compare those, where "ı" and "i" are one.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", folder).casefold().upper().casefold())
 
 
 def _needs_hash(plain: str) -> bool:
