@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from .analysis.moments import Moments, search_all
 from .analysis.recording import Recording
 from .catalog import Catalog, LocalCatalog, not_found
-from .experiment import open_experiment
 from .store import MERGED, Track
 
 
@@ -56,7 +56,11 @@ def _recordings(catalog: Catalog, prefixes: list[str]) -> Iterator[Callable[[], 
 
 
 def _recording(catalog: Catalog, prefix: str) -> Recording:
-    if isinstance(catalog, LocalCatalog):
-        return open_experiment(prefix, dash_root=catalog.root).recording()
-    store = catalog.store(prefix)
-    return Recording(prefix, lambda topic, window: store.read(Track(MERGED, topic), window), store.tracks)
+    store: Any = catalog.store(prefix)
+    table = getattr(store, "table", None)
+    return Recording(
+        prefix,
+        lambda topic, window: store.read(Track(MERGED, topic), window),
+        getattr(store, "topics", lambda: [info.topic for info in store.tracks()]),
+        None if table is None else lambda topic, window: table(Track(MERGED, topic), window),
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..address import check_topic
 from ..errors import InvalidTopic, TrackNotFound
-from ..store import Entry, TrackInfo, Window
+from ..store import Entry, Window
 from .tabular import needs
 from .track import TrackAnalysis
 
@@ -24,20 +24,20 @@ class Recording:
     Args:
         prefix: the experiment's.
         blocks: gives the entries of a topic's window in ascending blocks; nothing for an unknown topic.
-        tracks: lists every recorded track, sorted by topic.
+        topics: lists the topics there may be, sorted; one without entries is passed over.
         table: gives a topic's window as a table, where there is a faster way than from its entries.
     """
 
-    __slots__ = ("_tracks", "blocks", "prefix", "table")
+    __slots__ = ("_topics", "blocks", "prefix", "table")
 
     def __init__(
-        self, prefix: str, blocks: Blocks, tracks: Callable[[], list[TrackInfo]], table: TableOf | None = None
+        self, prefix: str, blocks: Blocks, topics: Callable[[], list[str]], table: TableOf | None = None
     ) -> None:
-        self.prefix, self.blocks, self._tracks, self.table = prefix, blocks, tracks, table
+        self.prefix, self.blocks, self._topics, self.table = prefix, blocks, topics, table
 
     def topics(self) -> list[str]:
         """The topics of all recorded tracks, sorted."""
-        return [info.topic for info in self._tracks()]
+        return [topic for topic in self._topics() if self.has(topic)]
 
     def has(self, topic: str) -> bool:
         """Whether anybody recorded the topic; reads a block of it, not the list of all."""
