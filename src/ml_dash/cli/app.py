@@ -17,8 +17,21 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 """As a shell reports a program ended by SIGINT or SIGPIPE."""
 
 
+class PipeClosed(Exception):
+    """Whoever read our output has enough. No OSError, which click would turn into an exit code of its own."""
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and imports one when it is called."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a closed pipe is no fault."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            raise PipeClosed from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, in the order of the table."""
@@ -65,10 +78,8 @@ def run(args: Sequence[str] | None = None) -> int:
     _soften(sys.stdout)
     _soften(sys.stderr)
     try:
-        code = _invoke(args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
+        return _invoke(args)
+    except (PipeClosed, BrokenPipeError):
         _discard_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -86,7 +97,7 @@ def _invoke(args: Sequence[str] | None) -> int:
         return error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (PipeClosed, BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:
         return _explain(error)

@@ -179,23 +179,21 @@ def open_run(root: str, prefix: str) -> Experiment:
     return open_experiment(one_prefix(catalog, prefix), dash_root=catalog.root)
 
 
-def some_topics(infos: Iterable[TrackInfo], patterns: Sequence[str], prefix: str) -> list[TrackInfo]:
-    """The series whose topic matches any pattern (all without one); raises TrackNotFound for one in vain."""
+def matching(topics: Iterable[str], patterns: Sequence[str], prefix: str) -> list[str]:
+    """The topics that match any pattern (all without one); raises TrackNotFound for one in vain."""
     from ..catalog import matches, nearest
     from ..errors import TrackNotFound
 
-    known = list(infos)
-    if not patterns:
-        return known
-    found: set[str] = set()
+    known = list(topics)
+    found: set[str] = set(known if not patterns else ())
     for pattern in patterns:
-        hits = {info.topic for info in known if matches(info.topic, pattern)}
+        hits = {topic for topic in known if matches(topic, pattern)}
         if not hits:
-            close = nearest(pattern, [info.topic for info in known])
+            close = nearest(pattern, known)
             hint = f"; did you mean {' or '.join(close)}?" if close else f"; see 'ml-dash ls {prefix}'"
             raise TrackNotFound(f"no topic {pattern!r} in {prefix}{hint}")
         found |= hits
-    return [info for info in known if info.topic in found]
+    return [topic for topic in known if topic in found]
 
 
 def window_of(

@@ -1,0 +1,89 @@
+"""Entries as lines: JSON for scripts, short text for people; several series in the order of time."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ..entry import to_line
+from .output import has_unicode, width_of
+
+if TYPE_CHECKING:
+    from ..store import Entry, Store, Track, Window
+
+Named = tuple["Track", "Entry"]
+
+
+def merged(store: Store, tracks: Sequence[Track], window: Window) -> Iterator[Named]:
+    """The entries of several series by time; of one series, as it is stored."""
+    return heapq.merge(*(_entries(store, track, window) for track in tracks), key=lambda named: named[1]["timestamp"])
+
+
+def _entries(store: Store, track: Track, window: Window) -> Iterator[Named]:
+    for block in store.read(track, window):
+        for entry in block:
+            yield track, entry
+
+
+def writer(tracks: Sequence[Track], *, as_json: bool) -> Callable[[Iterable[Named]], None]:
+    """A function that prints entries, with their topic where there are several."""
+    several = len(tracks) > 1
+    topic_width = min(max((len(track.topic) for track in tracks), default=0), 30)
+    limit = width_of(sys.stdout)
+    if as_json:
+        return lambda entries: _write(_json_line(track, entry, several) for track, entry in entries)
+    return lambda entries: _write(
+        cut(_text_line(track, entry, topic_width if several else 0), limit) + "\n" for track, entry in entries
+    )
+
+
+def _write(lines: Iterable[str]) -> None:
+    write = sys.stdout.write
+    for line in lines:
+        write(line)
+
+
+def _json_line(track: Track, entry: Entry, several: bool) -> str:
+    line = to_line(entry["timestamp"], {name: value for name, value in entry.items() if name != "timestamp"}).decode()
+    if several:
+        line = f'{{"topic":{orjson.dumps(track.topic).decode()},"entry":{line.rstrip()}}}\n'
+    return line if has_unicode() else _escaped(line)
+
+
+def _escaped(line: str) -> str:
+    """The same JSON in ASCII."""
+    return "".join(one if one < "\x7f" else one.encode("unicode-escape").decode() for one in line)
+
+
+def _text_line(track: Track, entry: Entry, topic_width: int) -> str:
+    words = [f"{entry['timestamp']:.6f}".rjust(12)]
+    if topic_width:
+        words.append(track.topic.ljust(topic_width))
+    words += [f"{name}={text_of(value)}" for name, value in entry.items() if name != "timestamp"]
+    return "  ".join(words)
+
+
+def text_of(value: Any) -> str:
+    """A value in few characters: six digits, lists without commas."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{' '.join(text_of(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{' '.join(f'{name}={text_of(item)}' for name, item in value.items())}}}"
+    if isinstance(value, str):
+        return value if value.isprintable() and " " not in value and value else repr(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def cut(line: str, width: int) -> str:
+    """The line, shortened to a width."""
+    if len(line) <= width:
+        return line
+    return line[: width - 1] + "…" if has_unicode() else line[: width - 3] + "..."
