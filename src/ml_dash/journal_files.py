@@ -71,8 +71,12 @@ def table_line(track: Track, track_id: int) -> bytes:
     return json.dumps({"id": track_id, "kind": track.kind, "topic": track.topic}).encode() + b"\n"
 
 
-def create_stream(files: Files, folder: Path, tracks: Mapping[Track, int], *, durable: bool) -> tuple[Path, int, int]:
+def create_stream(
+    files: Files, folder: Path, tracks: Mapping[Track, int], *, durable: bool, notes: Mapping[str, bytes]
+) -> tuple[Path, int, int]:
     """A new stream's folder with its lock, taken before the folder gets its name: nobody ever sees it unlocked.
+
+    `notes` are further small files in it.
 
     Returns:
         The folder, the descriptor of the lock, the descriptor of the table, which names the tracks given.
@@ -88,6 +92,8 @@ def create_stream(files: Files, folder: Path, tracks: Mapping[Track, int], *, du
         files.lock(fds[0], wait=True)
         fds.append(files.open(hidden / "tracks", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         files.write(fds[1], b"".join(map(table_line, tracks, tracks.values())))
+        for name, note in notes.items():
+            files.write_atomically(hidden / name, note, durable=durable)
         if durable:
             files.sync(fds[1])
         files.replace(hidden, path)
@@ -134,8 +140,11 @@ def create_segment(files: Files, stream: Path, number: int, size: int, *, mapped
 
 
 def discard_segment(files: Files, stream: Path, segment: Segment) -> None:
-    """Remove a segment that nothing was written to."""
+    """Remove a segment that nothing was written to; one that stays is empty, and harms nobody."""
     if segment.memory is not None:
         segment.memory.close()
     files.close(segment.fd)
-    files.remove(segment_path(stream, segment.number))
+    try:
+        files.remove(segment_path(stream, segment.number))
+    except OSError:
+        pass

@@ -109,8 +109,9 @@ class Session:
         for name in fixed_names(track.kind):
             if name in fields:
                 raise taken(track.topic, name)
+        track_id = journal.track_id(track)
         try:
-            body = encode_body((journal.track_id(track), time.time(), fields))
+            body = encode_body((track_id, time.time(), fields))
         except Exception as error:
             raise refusal(track.topic, fields, error) from error
         if len(body) > MAX_ENTRY_BYTES:
