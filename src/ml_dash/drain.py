@@ -26,6 +26,7 @@ from .files import FILES, Files
 from .journal import Journal
 from .journal_files import BIRTH, FIRST_RECORD, Mark
 from .journal_reader import Piece, Stream, is_dead, streams
+from .spool import OUTBOX, is_for_server
 from .store import Batch, Store, Track
 from .stores.grouping import timestamp_of, track_number
 
@@ -186,27 +187,33 @@ class Drain:
         self._remove_leftovers()
         return count
 
-    def discard(self, stream: Stream) -> None:
+    def discard(self, stream: Stream, *, delivered: bool = False) -> None:
         """Remove a journal that is applied; one with damage is kept aside, because somebody may want to look.
 
-        It goes by one rename: half a journal, without its boundary, would be applied again under new numbers.
+        It goes by one rename: half a journal, without its boundary, would be applied again under new numbers. One that
+        goes to a server as well, and is not delivered there, moves to the outbox.
         """
-        aside = self._folder / f"{'.damaged' if stream.damage else GONE}-{stream.writer}"
+        if is_for_server(stream) and not delivered:
+            aside = self._folder.parent / OUTBOX / stream.writer
+            self._files.make_folder(aside.parent)
+        else:
+            aside = self._folder / f"{'.damaged' if stream.damage else GONE}-{stream.writer}"
         self._files.replace(stream.path, aside)
         if self._durable:
+            self._files.sync_folder(aside.parent)
             self._files.sync_folder(self._folder)
         if stream.damage:
             self.damage.extend(stream.damage)
             for damage in stream.damage:
                 log.warning("%s (kept in %s)", damage, aside)
-        else:
+        elif aside.parent == self._folder:
             self._files.remove_folder(aside)
         self._store.forget(stream.writer)
 
-    def finish(self) -> None:
+    def finish(self, *, delivered: bool = False) -> None:
         """The own journal is closed and applied: remove it. Inside `exclusively`."""
         if self._journal is not None and not self._journal.is_forked:
-            self.discard(self._stream(self._journal))
+            self.discard(self._stream(self._journal), delivered=delivered)
 
     def after_fork_in_child(self) -> None:
         """A pass that was under way goes on in the parent only."""
@@ -304,8 +311,8 @@ class Drain:
             yield from group.take_all()
 
     def _free(self, stream: Stream, applied: Mark) -> None:
-        """Remove segments that are applied as a whole."""
-        for number in stream.segments():
+        """Remove segments that are applied as a whole; those that a server needs too go when it has them."""
+        for number in [] if is_for_server(stream) else stream.segments():
             if number < applied.segment and not stream.damage:
                 self._files.remove(stream.path / f"{number:010d}.seg")
         if self._journal is not None and stream.writer == self._journal.writer:

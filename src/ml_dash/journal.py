@@ -14,7 +14,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,7 @@ class Journal:
         folder: the experiment's `.journal` folder; created with the first journal.
         durability: "normal" syncs in the background (`sync`), "strict" inside append, "off" never.
         wake: called when a segment fills, so that the next one can be made ready in the background.
+        notes: small files that every stream of this journal is born with.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class Journal:
         "_lock_fd",
         "_mapped",
         "_next",
+        "_notes",
         "_numbers",
         "_ready",
         "_retired",
@@ -112,9 +114,10 @@ class Journal:
         durability: str = "normal",
         segment_bytes: int = SEGMENT_BYTES,
         wake: Callable[[], None] = lambda: None,
+        notes: Mapping[str, bytes] | None = None,
     ) -> None:
         self._folder, self._files, self._durability = folder, files, durability
-        self._segment_bytes, self._wake = segment_bytes, wake
+        self._segment_bytes, self._wake, self._notes = segment_bytes, wake, notes or {}
         self._tracks: dict[Track, int] = {}
         self._next = itertools.count(1)
         self._torn = False
@@ -125,7 +128,7 @@ class Journal:
 
     def _open_stream(self) -> None:
         self.path, self._lock_fd, self._table_fd = create_stream(
-            self._files, self._folder, self._tracks, durable=self._durability == "strict"
+            self._files, self._folder, self._tracks, durable=self._durability == "strict", notes=self._notes
         )
         self.writer = self.path.name
         self._mapped = self._durability != "strict" and self._files.can_map(self._folder)
