@@ -10,6 +10,9 @@ import pytest
 from .running import MongoServer, OtherMongo, OtherS3, S3Server
 
 
+USED: list[str] = []
+
+
 @pytest.fixture(scope="session")
 def mongo_server(
     tmp_path_factory: pytest.TempPathFactory, record_testsuite_property
@@ -18,11 +21,13 @@ def mongo_server(
     other = os.environ.get("ML_DASH_TEST_MONGO_URI")
     if other:
         server = OtherMongo(other)
+        USED.append(server.title)
         record_testsuite_property("mongo_server", server.title)
         yield server
         return
     own = MongoServer(tmp_path_factory.mktemp("mongo"))
     own.start()
+    USED.append(own.title)
     record_testsuite_property("mongo_server", own.title)
     yield own
     own.stop()
@@ -33,11 +38,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory, record_testsuite_propert
     """An S3 bucket with `.url`, `.env` and `.title`; tests use a folder of their own in it."""
     other = os.environ.get("ML_DASH_TEST_S3_URL")
     if other:
+        USED.append(OtherS3(other).title)
         record_testsuite_property("s3_server", OtherS3(other).title)
         yield OtherS3(other)
         return
     own = S3Server(tmp_path_factory.mktemp("s3"))
     own.start()
+    USED.append(own.title)
     record_testsuite_property("s3_server", own.title)
     yield own
     own.stop()
@@ -45,6 +52,5 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory, record_testsuite_propert
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which servers the tests ran on."""
-    mongo = "ML_DASH_TEST_MONGO_URI" if os.environ.get("ML_DASH_TEST_MONGO_URI") else MongoServer.title
-    s3 = "ML_DASH_TEST_S3_URL" if os.environ.get("ML_DASH_TEST_S3_URL") else S3Server.title
-    terminalreporter.write_line(f"servers of this run: MongoDB wire: {mongo}; S3: {s3}")
+    if USED:
+        terminalreporter.write_line("servers of this run: " + "; ".join(USED))

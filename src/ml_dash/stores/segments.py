@@ -3,16 +3,17 @@
 A segment has a *header*, a small document that readers plan with, and a *body*, the entries.
 
     header  { _id, t, lv, s0, s1, lo, hi, n, f, w, b, p, st, enc, raw, size, crc, bid, chunks, at }
-              t        the series                     lv      0 as written, 1 compacted, 2 archived
+              t        the series                     lv      0 as written; one more for each time it was rewritten
               s0, s1   the numbers it holds; a series' segments are numbered 1, 2, 3, ... as they are committed
               lo, hi   lowest and highest position: timestamps in a track, indices in a sequence
-              n        entries                        f       [[field, types], ...]; None when there are very many
+              n        entries                        f       [field, types, ...] in turns; None when very many
               w, b, p  writer, batch, piece of it     st      "live", "merged" (its entries are in another one), "cut"
               enc      "mp+zstd", "parquet"           raw     bytes uncompressed (mp+zstd)
               size     bytes of the body              crc     CRC32 of the body
               bid      the body's id                  at      database time at which it was written
               a, z     sequences only: lowest and highest timestamp
-              of, set, part, parts    from the compactor: which segments this set replaces
+              of, set, part, parts    from the compactor: which segments this set replaces, until they went: swept
+              k        deletions up to this number were applied
               obj      archived: {key, size, sha256}; the body is an object in S3
     body    { _id: bid, body: bytes, at }   further pieces of a body above 12 MiB as `bid#1`, `bid#2`, ...
 
@@ -25,15 +26,16 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
 
+from .. import zstd
 from ..columns import expand, is_columns
 from ..entry import decode_body, from_line, merge, to_line
-from ..errors import MissingExtra, StoreCorrupt
+from ..errors import StoreCorrupt
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Entry, Track
 
@@ -52,6 +54,8 @@ JUMP_S = 60.0
 """A gap longer than this, and far longer than the usual one, cuts a batch: one mixed batch (seconds since the start
 beside seconds since 1970) would otherwise make a segment that overlaps every window for ever."""
 MAX_PIECES = 64
+MAX_POSITION = 1.7976931348623157e308
+"""The largest float64: the open end of a window, where an infinity would not travel everywhere."""
 
 
 class Rank(NamedTuple):
@@ -69,9 +73,9 @@ def rank(header: Header) -> Rank:
 # ---------------------------------------------------------------- batches to pieces
 
 _0 = None | bool | int | float | str
-_1 = None | bool | int | float | str | list[_0] | dict[str, _0]  # type: ignore[valid-type]
-_2 = None | bool | int | float | str | list[_1] | dict[str, _1]  # type: ignore[valid-type]
-_3 = None | bool | int | float | str | list[_2] | dict[str, _2]  # type: ignore[valid-type]
+_1 = None | bool | int | float | str | list[_0] | dict[str, _0]
+_2 = None | bool | int | float | str | list[_1] | dict[str, _1]
+_3 = None | bool | int | float | str | list[_2] | dict[str, _2]
 _plain_body: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(tuple[int, float, dict[str, _3]])
 """Takes bodies of values that read as they were written. All else (bytes, dates, keys that are no text, deep nesting)
 goes through a line, as in every store."""
@@ -136,7 +140,7 @@ def pieces(kind: str, entries: Sequence[Entry]) -> list[Piece]:
 
 
 def _piece(kind: str, entries: Sequence[Entry], raw: bytes) -> Piece:
-    body = compress(raw)
+    body = zstd.compress(raw)
     header = describe_part(kind, entries)
     return Piece({**header, "enc": MSGPACK, "raw": len(raw), "size": len(body), "crc": zlib.crc32(body)}, body)
 
@@ -153,13 +157,13 @@ def describe_part(kind: str, entries: Sequence[Entry]) -> Header:
 def at_jumps(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
     """Ascending entries, cut where time jumps; at most MAX_PIECES parts."""
     stamps = [entry["timestamp"] for entry in entries]
-    gaps = [late - early for early, late in zip(stamps, stamps[1:], strict=False)]
+    gaps = [late - early for early, late in pairwise(stamps)]
     if not gaps or max(gaps) <= JUMP_S:
         return [entries]
     limit = max(JUMP_S, 50.0 * median(gaps))
     longest = sorted((gap, place) for place, gap in enumerate(gaps, start=1) if gap > limit)[-(MAX_PIECES - 1) :]
     places = [0, *sorted(place for _, place in longest), len(entries)]
-    return [entries[first:last] for first, last in zip(places, places[1:], strict=False)]
+    return [entries[first:last] for first, last in pairwise(places)]
 
 
 def _sized(entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], bytes]]:
@@ -176,17 +180,19 @@ def _sized(entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], bytes]]:
 # ---------------------------------------------------------------- types of fields
 
 
-def field_types(entries: Sequence[Entry]) -> list[list[str]] | None:
-    """`[[field, types], ...]` as `schema.describe` names them; None where there are too many to list."""
+def field_types(entries: Sequence[Entry], limit: int | None = MAX_FIELDS) -> list[str] | None:
+    """`[field, types, field, types, ...]` as `schema.describe` names them; None where there are more than `limit`.
+
+    Flat, because some servers of MongoDB's protocol take no arrays inside arrays.
+    """
     columns: dict[str, list[Any]] = {}
     for entry in entries:
         for name, value in entry.items():
             columns.setdefault(name, []).append(value)
     columns.pop("timestamp", None)
-    if len(columns) > MAX_FIELDS:
+    if limit is not None and len(columns) > limit:
         return None
-    named = summary({name: _types(values) for name, values in columns.items()})
-    return [[name, types] for name, types in named.items()]
+    return list(chain.from_iterable(summary({name: _types(values) for name, values in columns.items()}).items()))
 
 
 _SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
@@ -203,11 +209,11 @@ def _types(values: list[Any]) -> set[str]:
     return seen.get("v", set())
 
 
-def united_types(lists: Iterable[list[list[str]]]) -> dict[str, str]:
+def united_types(lists: Iterable[list[str]]) -> dict[str, str]:
     """The columns of several segments together."""
     seen: dict[str, set[str]] = {}
     for fields in lists:
-        for name, types in fields:
+        for name, types in zip(fields[::2], fields[1::2], strict=True):
             seen.setdefault(name, set()).update(types.split(" | "))
     return summary(seen)
 
@@ -217,15 +223,10 @@ def may_hold(header: Header, columns: Sequence[str] | None) -> bool:
     if columns is None or "timestamp" in columns or header["f"] is None:
         return True
     wanted = {name for column in columns for name in (column, column.split(".")[0])}
-    return any(name in wanted for name, _ in header["f"])
+    return not wanted.isdisjoint(header["f"][::2])
 
 
 # ---------------------------------------------------------------- bodies
-
-
-def compress(raw: bytes) -> bytes:
-    """zstd level 1: sensor floats hardly gain from more."""
-    return bytes(_zstd().ZstdCompressor(level=1).compress(raw))
 
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:
@@ -240,7 +241,7 @@ def decode_entries(header: Header, body: bytes) -> list[Entry]:
         StoreCorrupt: the bytes are not the ones that were written.
     """
     check_body(header, body)
-    raw = _zstd().ZstdDecompressor().decompress(body, max_output_size=header["raw"])
+    raw = zstd.decompress(body, header["raw"])
     try:
         return msgspec.msgpack.decode(raw)  # type: ignore[no-any-return]
     except RecursionError:
@@ -255,8 +256,13 @@ def check_body(header: Header, body: bytes) -> None:
 
 def chunked(bid: str, body: bytes, at: float) -> list[dict[str, Any]]:
     """The documents that hold a body."""
-    parts = [body[first : first + CHUNK_BYTES] for first in range(0, len(body), CHUNK_BYTES)] or [b""]
-    return [{"_id": chunk_id(bid, number), "body": part, "at": at} for number, part in enumerate(parts)]
+    places = range(chunks(body))
+    return [{"_id": chunk_id(bid, k), "body": body[k * CHUNK_BYTES : (k + 1) * CHUNK_BYTES], "at": at} for k in places]
+
+
+def chunks(body: bytes) -> int:
+    """In how many documents a body is kept."""
+    return max(1, -(-len(body) // CHUNK_BYTES))
 
 
 def chunk_id(bid: str, number: int) -> str:
@@ -266,15 +272,7 @@ def chunk_id(bid: str, number: int) -> str:
 
 def chunk_ids(header: Header) -> list[str]:
     """The ids of all documents of a segment's body."""
-    return [chunk_id(header["bid"], number) for number in range(header.get("chunks", 1))]
-
-
-def _zstd() -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise MissingExtra("zstandard", "mongo") from None
-    return zstandard
+    return [chunk_id(header["bid"], number) for number in range(header.get("chunks", 0))]
 
 
 # ---------------------------------------------------------------- positions

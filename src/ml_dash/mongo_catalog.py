@@ -1,0 +1,239 @@
+"""Every experiment of one MongoDB database, and the upkeep of their segments."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from . import run_record
+from .address import check_prefix
+from .catalog import ExperimentInfo, matches, not_found
+from .errors import StoreUnavailable
+from .store import KINDS, MERGED, Document
+from .stores.archive import Archive, ArchivedObject, Bucket, open_bucket
+from .stores.claims import Claims
+from .stores.compactor import Compactor, Policy
+from .stores.mongo import MongoStore
+from .stores.mongo_reader import Reader
+from .stores.mongo_tables import Doc, Tables, answering, import_pymongo
+from .stores.upkeep import Done, Upkeep
+
+ALIVE_S = 3600.0
+"""A run whose process was not heard of for so long, and did not say that it ended, counts as crashed until it is."""
+TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
+
+
+def connect(uri: str, **options: Any) -> Any:
+    """A client whose writes are durable on a majority; a timeout in the URI goes before the default."""
+    pymongo = import_pymongo()
+    given = {option.split("=")[0].lower() for option in uri.partition("?")[2].split("&")}
+    timeouts = {name: value for name, value in TIMEOUTS.items() if name.lower() not in given}
+    with answering():
+        return pymongo.MongoClient(uri, tz_aware=True, appname="ml-dash", **{**timeouts, **options})
+
+
+def majority(client: Any, database: str) -> Any:
+    """The database, written to and read from as the store needs it whatever the URI says."""
+    from pymongo import ReadPreference
+    from pymongo.read_concern import ReadConcern
+    from pymongo.write_concern import WriteConcern
+
+    return client.get_database(
+        database,
+        write_concern=WriteConcern("majority", wtimeout=30_000, j=True),
+        read_concern=ReadConcern("majority"),
+        read_preference=ReadPreference.PRIMARY,
+    )
+
+
+class MongoCatalog:
+    """The experiments in a database; safe to use from several threads, and from several processes at once.
+
+    Args:
+        uri: `mongodb://...`.
+        database: its name.
+        s3_url: the archive's bucket, `s3://bucket/folder`; None keeps everything in the database.
+        policy: when segments are merged, archived and removed.
+        bucket: the archive's bucket, opened already.
+        client: a PyMongo client, opened already; it is not closed here.
+    """
+
+    def __init__(
+        self,
+        uri: str = "",
+        database: str = "ml_dash",
+        *,
+        s3_url: str | None = None,
+        policy: Policy | None = None,
+        bucket: Bucket | None = None,
+        client: Any = None,
+    ) -> None:
+        self._client, self._owned = client or connect(uri), client is None
+        self._tables = Tables(majority(self._client, database))
+        policy = policy or Policy()
+        if bucket is None and s3_url is not None:
+            bucket = open_bucket(s3_url)
+        self._archive = None if bucket is None else Archive(self._tables, bucket)
+        self._claims = Claims(self._tables)
+        self._reader = Reader(self._tables, bucket)
+        self._compactor = Compactor(self._tables, self._reader, policy)
+        self._upkeep = Upkeep(self._tables, self._compactor, policy, self._archive)
+        self._ready = False
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Declare the indexes, once; every other method does it when it is first used.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        with self._lock:
+            if not self._ready:
+                self._tables.create_indexes()
+                self._ready = True
+
+    def ping(self) -> None:
+        """Return where the database answers; raise StoreUnavailable where it does not."""
+        with answering():
+            self._client.admin.command("ping")
+
+    # -------------------------------------------------------------- experiments
+
+    def experiments(self, pattern: str = "*") -> list[ExperimentInfo]:
+        """The experiments whose prefix matches (`catalog.matches`), sorted by prefix."""
+        return [self._info(doc) for doc in self._docs(pattern)]
+
+    def prefixes(self, pattern: str = "*") -> list[str]:
+        """The prefixes of the experiments that match, sorted: cheaper than `experiments`."""
+        return [doc["prefix"] for doc in self._docs(pattern)]
+
+    def find(self, prefix: str) -> ExperimentInfo:
+        """One experiment; raises ExperimentNotFound with the nearest names, or InvalidPrefix."""
+        return self._info(self._doc(prefix))
+
+    def _docs(self, pattern: str) -> list[Doc]:
+        self.prepare()
+        beginning = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        with answering():
+            return [doc for doc in self._tables.experiments_from(beginning) if matches(doc["prefix"], pattern)]
+
+    def _doc(self, prefix: str) -> Doc:
+        check_prefix(prefix)
+        self.prepare()
+        with answering():
+            doc = self._tables.experiment(prefix)
+        if doc is None:
+            raise not_found(prefix, self.prefixes(), "the database")
+        return doc
+
+    def _info(self, doc: Doc) -> ExperimentInfo:
+        known = self.store(doc["prefix"]).read_document(run_record.DOCUMENT)
+        said: Document = known or {}
+        since = self._tables.now() - ALIVE_S
+
+        def alive(writer: str) -> bool:
+            return self._claims.is_alive(doc["_id"], writer, since)
+
+        with answering():
+            tags = said.get("tags")
+            return ExperimentInfo(
+                doc["prefix"],
+                run_record.status_of(known, alive),
+                created_at=said.get("created_at"),
+                started_at=said.get("started_at"),
+                ended_at=said.get("ended_at"),
+                tracks=self._tables.count_series(doc["_id"], MERGED),
+                tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
+                readme=said.get("readme"),
+            )
+
+    def store(self, prefix: str) -> MongoStore:
+        """The store of one experiment, which comes into being with its first write.
+
+        Raises:
+            InvalidPrefix: the prefix cannot name an experiment.
+        """
+        check_prefix(prefix)
+        self.prepare()
+        return MongoStore(self._tables, self._reader, prefix)
+
+    def remove(self, prefix: str) -> None:
+        """Delete an experiment with everything in it.
+
+        Raises:
+            ExperimentNotFound: nobody recorded it.
+
+        Guarantees: it is gone for readers and writers on return; upkeep frees its space an hour later. Who is
+        recording it now begins a new experiment of that name.
+        """
+        doc = self._doc(prefix)
+        with answering():
+            self._tables.end_experiment(doc["_id"], self._tables.now())
+
+    # -------------------------------------------------------------- upkeep
+
+    def upkeep(self) -> Done:
+        """One pass over all series that are due: compaction, sweep, archive, removal."""
+        self.prepare()
+        return self._upkeep.run_once()
+
+    def run_upkeep(self, stop: threading.Event, every_s: float = 30.0) -> None:
+        """Passes until told to stop, the bucket's janitor and deleted experiments every hundredth; for a thread."""
+        self._upkeep.run(stop, every_s)
+
+    def compact(self, prefix: str, *, whole: bool = True) -> int:
+        """Merge the segments of every series of an experiment now; the number merged. What they replace goes later."""
+        with answering():
+            return sum(self._compactor.compact(doc, few=True, whole=whole) for doc in self._series(prefix))
+
+    def sweep(self, prefix: str) -> int:
+        """Remove what finished compactions of an experiment replaced, where the grace period is over; the number."""
+        with answering():
+            return sum(self._upkeep.sweep(doc) for doc in self._series(prefix))
+
+    def archive(self, prefix: str) -> int:
+        """Move the compacted parts of an experiment to the bucket now; the number moved.
+
+        A part moves once what it was compacted from is gone: `compact`, wait for the grace period, `sweep`, `archive`.
+
+        Raises:
+            StoreUnavailable: the bucket does not answer, or none is configured.
+        """
+        archive = self._bucket_needed()
+        with answering():
+            return sum(archive.store(doc) for doc in self._series(prefix))
+
+    def objects(self, prefix: str, topic: str | None = None, kind: str = MERGED) -> list[ArchivedObject]:
+        """The objects that make up an experiment's archive now, for engines that read the bucket directly.
+
+        A glob over the bucket may also meet objects that are about to go, and entries whose deletion is on its way.
+        """
+        archive = self._bucket_needed()
+        with answering():
+            docs = [doc for doc in self._series(prefix, kind) if topic is None or doc["topic"] == topic]
+            return [found for doc in docs for found in archive.objects(doc)]
+
+    def clean_bucket(self) -> int:
+        """Delete objects that no segment has named for a day; the number deleted."""
+        return self._upkeep.janitor()
+
+    def remove_leftovers(self) -> int:
+        """Free what deleted experiments held; the number of experiments."""
+        return self._upkeep.remove_gone_experiments()
+
+    def _bucket_needed(self) -> Archive:
+        if self._archive is None:
+            raise StoreUnavailable("no archive is configured: give the server --s3-url")
+        return self._archive
+
+    def _series(self, prefix: str, kind: str | None = None) -> list[Doc]:
+        """The documents of an experiment's series."""
+        doc = self._doc(prefix)
+        kinds = (kind,) if kind is not None else KINDS
+        return [series for one in kinds for series in self._tables.series_of_kind(doc["_id"], one)]
+
+    def close(self) -> None:
+        """Close the connection, where it was opened here."""
+        if self._owned:
+            self._client.close()

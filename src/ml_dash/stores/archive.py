@@ -1,0 +1,276 @@
+"""The archive: parts as objects in S3, or in any bucket obstore knows.
+
+    kind=tracks/owner=ada/project=arm/experiment=run-1/topic=robot%2Fstate/<series>-<sha256>.parquet
+
+The names between the slashes let an engine prune by path; values are percent-encoded. The key holds the content's
+hash, so putting an object twice is putting it once. Segment headers in the database say which objects count: an
+object is there before its header, and goes only after no header named it for a day (`collect`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from ..errors import MissingExtra, StoreUnavailable
+from .merging import current
+from .mongo_tables import Doc, Tables, new_id
+from .segments import LIVE, PARQUET, Header, check_body
+
+
+class ArchivedObject(NamedTuple):
+    """One object that belongs to a series now: its key in the bucket, what it holds, its bytes."""
+
+    key: str
+    topic: str
+    first: float
+    last: float
+    entries: int
+    size_bytes: int
+
+
+class Bucket:
+    """Objects under a URL: `s3://bucket/folder`, `file:///folder` or `memory:///`.
+
+    For S3, credentials, region and endpoint come from the usual `AWS_*` variables or the machine's role.
+    """
+
+    def __init__(self, store: Any, url: str) -> None:
+        self._store, self.url = store, url.rstrip("/")
+
+    def put(self, key: str, body: bytes) -> None:
+        """Store an object, replacing one of the same key."""
+        import obstore
+
+        with reaching(self.url):
+            obstore.put(self._store, key, body)
+
+    def size(self, key: str) -> int | None:
+        """The object's bytes, None where there is none."""
+        import obstore
+
+        try:
+            with reaching(self.url):
+                return int(obstore.head(self._store, key)["size"])
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str, size: int) -> Any:
+        """The object as a seekable file that fetches what is read; raises FileNotFoundError where there is none."""
+        return _RangeFile(self, key, size)
+
+    def range(self, key: str, start: int, end: int) -> bytes:
+        """Some bytes of an object."""
+        import obstore
+
+        with reaching(self.url):
+            return bytes(obstore.get_range(self._store, key, start=start, end=end))
+
+    def keys(self, folder: str = "") -> Iterator[str]:
+        """Every key below a folder."""
+        import obstore
+
+        with reaching(self.url):
+            for page in obstore.list(self._store, prefix=folder or None):
+                yield from (str(found["path"]) for found in page)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is gone is no error."""
+        import obstore
+
+        try:
+            with reaching(self.url):
+                obstore.delete(self._store, key)
+        except FileNotFoundError:
+            pass
+
+
+class reaching:
+    """What obstore raises, as this package's errors; a missing object stays FileNotFoundError."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from obstore.exceptions import BaseError
+
+        if isinstance(error, BaseError) and not isinstance(error, FileNotFoundError):
+            raise StoreUnavailable(f"archive {self._url}: {type(error).__name__}: {error}") from error
+
+
+def open_bucket(url: str, **options: Any) -> Bucket:
+    """The bucket of a URL.
+
+    Args:
+        url: `s3://bucket/folder`, `file:///folder`, `memory:///`; never with credentials in it.
+        options: as `obstore.store.from_url` takes them (endpoint, region, credentials); default: the environment.
+
+    Raises:
+        MissingExtra: obstore is not installed.
+    """
+    try:
+        from obstore.store import from_url
+    except ImportError:
+        raise MissingExtra("obstore", "s3") from None
+    return Bucket(from_url(url, **options), url)
+
+
+class _RangeFile(io.RawIOBase):
+    """An object as a file for pyarrow: each read is one ranged request, the end of the file is fetched once."""
+
+    TAIL = 64 << 10
+
+    def __init__(self, bucket: Bucket, key: str, size: int) -> None:
+        super().__init__()
+        self._bucket, self._key, self._size = bucket, key, size
+        self._place = 0
+        self._tail_at = max(0, size - self.TAIL)
+        self._tail = bucket.range(key, self._tail_at, size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def size(self) -> int:
+        """The object's bytes."""
+        return self._size
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = self._size if size is None or size < 0 else min(self._size, self._place + size)
+        start, self._place = self._place, max(self._place, end)
+        if start >= end:
+            return b""
+        if start >= self._tail_at:
+            return self._tail[start - self._tail_at : end - self._tail_at]
+        return self._bucket.range(self._key, start, end)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def folder_of(prefix: str, kind: str, topic: str | None = None) -> str:
+    """Where the objects of a series are, or with no topic those of all series of a kind."""
+    owner, project, *rest = prefix.split("/")
+    names = {"kind": kind, "owner": owner, "project": project, "experiment": "/".join(rest)}
+    if topic is not None:
+        names["topic"] = topic
+    return "/".join(f"{name}={quote(value, safe='')}" for name, value in names.items())
+
+
+class Archive:
+    """Moves parts out of the database, and knows which objects count.
+
+    Args:
+        bucket: where to.
+    """
+
+    def __init__(self, tables: Tables, bucket: Bucket) -> None:
+        self._tables, self.bucket = tables, bucket
+
+    # -------------------------------------------------------------- storing
+
+    def wants(self, header: Header) -> bool:
+        """Whether a segment is a part that may move: compacted, and what it replaced is gone."""
+        return header["lv"] > 0 and header["enc"] == PARQUET and "obj" not in header and not header.get("of")
+
+    def store(self, doc: Doc, *, older_than: float = float("inf")) -> int:
+        """Copy a series' parts to the bucket and publish them there; the copies in the database go later.
+
+        Raises:
+            StoreUnavailable: the bucket did not answer; nothing is lost, the next pass goes on.
+        """
+        headers = current(self._tables.live(doc["_id"]))
+        moving = [header for header in headers if self.wants(header) and header["at"] <= older_than]
+        prefix = self._tables.prefix_of(doc["x"]) if moving else None
+        if prefix is None:
+            return 0
+        return sum(self._store_one(doc, prefix, header) for header in moving)
+
+    def _store_one(self, doc: Doc, prefix: str, header: Header) -> bool:
+        body = self._tables.body(header)
+        if body is None:
+            return False  # compacted again meanwhile
+        check_body(header, body)
+        digest = hashlib.sha256(body).hexdigest()
+        key = f"{folder_of(prefix, doc['kind'], doc['topic'])}/{doc['_id']}-{digest[:40]}.parquet"
+        if self._tables.is_doomed(key):
+            return False  # an earlier copy is about to be deleted; once it is, this one can be stored
+        self.bucket.put(key, body)
+        if self.bucket.size(key) != len(body):
+            raise StoreUnavailable(f"archive {self.bucket.url}: {key} is not there after it was stored")
+        self._publish(header, {"key": key, "size": len(body), "sha256": digest})
+        return True
+
+    def _publish(self, header: Header, obj: dict[str, Any]) -> None:
+        name, level = new_id(), header["lv"] + 1
+        place = {"_id": f"{header['t']}/{level}/{header['s1']}/{name}/0", "lv": level, "st": LIVE, "w": name}
+        closing = {"set": name, "p": 0, "part": 0, "parts": 1, "of": [header["_id"]], "swept": False}
+        kept = {key: value for key, value in header.items() if key != "bid"}
+        self._tables.insert_headers([{**kept, **place, **closing, "bid": "", "chunks": 0, "obj": obj,
+                                      "at": self._tables.now(), "since": header["at"]}])  # fmt: skip
+
+    def is_safe(self, header: Header) -> bool:
+        """Whether the object will stay, so that its copy in the database may go."""
+        obj = header["obj"]
+        return not self._tables.is_doomed(obj["key"]) and self.bucket.size(obj["key"]) == obj["size"]
+
+    # -------------------------------------------------------------- what there is
+
+    def objects(self, doc: Doc) -> list[ArchivedObject]:
+        """The objects that make up the archived part of a series now, for engines that read the bucket directly."""
+        headers = [header for header in current(self._tables.live(doc["_id"])) if "obj" in header]
+        ordered = sorted(headers, key=lambda header: (header["lo"], header["s1"]))
+        return [_archived(doc["topic"], header) for header in ordered]
+
+    # -------------------------------------------------------------- the janitor
+
+    def collect(self, wait_s: float) -> int:
+        """Delete objects that nothing names, in two steps at least `wait_s` apart; the number deleted.
+
+        The first step marks an object, the second takes the mark over and looks once more before it deletes. Whoever
+        removes the database's copy looks for the mark after publishing the header: one of the two sees the other.
+        """
+        named: dict[str, set[str]] = {}
+        deleted = 0
+        for key in self.bucket.keys("kind="):
+            t = key.rsplit("/", 1)[-1].split("-")[0]
+            if t not in named:
+                named[t] = self._named(t)
+            if key in named[t]:
+                self._tables.spare(key)
+            elif self._tables.doom(key, wait_s):
+                deleted += self._delete_unnamed(t, key)
+        return deleted
+
+    def _delete_unnamed(self, t: str, key: str) -> bool:
+        going = key not in self._named(t)
+        if going:
+            self.bucket.delete(key)
+        self._tables.undoom(key)
+        return going
+
+    def _named(self, t: str) -> set[str]:
+        return {header["obj"]["key"] for header in self._tables.live(t) if "obj" in header}
+
+
+def _archived(topic: str, header: Header) -> ArchivedObject:
+    first, last = ("a", "z") if "a" in header else ("lo", "hi")
+    obj = header["obj"]
+    return ArchivedObject(obj["key"], topic, header[first], header[last], header["n"], obj["size"])

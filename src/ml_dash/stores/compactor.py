@@ -1,0 +1,250 @@
+"""Compaction: many small segments become few Parquet parts; inputs go only after everybody could notice.
+
+    merge      listed live segments -> parts, inserted under the rank of the newest input; the last part names exactly
+               the segments the set replaces
+    wait       the grace period, in database time
+    sweep      inputs become stubs: header "merged", body removed (`upkeep.py`)
+
+A crash anywhere leaves copies, never a gap: copies merge to the same answer. Two compactors at once cost work only.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .. import zstd
+from ..store import MERGED, Entry
+from .merging import current, merged_blocks, without_cuts
+from .mongo_reader import PLAN_S, BodyGone, Reader
+from .mongo_tables import Doc, Tables, new_id
+from .parts import NoPart, encode_part
+from .segments import (
+    LIVE,
+    MAX_POSITION,
+    MSGPACK,
+    PARQUET,
+    Header,
+    chunks,
+    describe_part,
+    encode_entries,
+    rank,
+)
+
+MAX_PART_BYTES = 12 << 20
+"""A larger part is halved, so that it is one document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When upkeep does what.
+
+    Args:
+        grace_s: between publishing parts and removing what they replace; longer than any reader reads headers.
+        stub_s: how long stubs stay, so that a late retry still meets its key; objects without a name stay as long.
+        gone_s: how long deleted series linger, so that no request can still be writing to them.
+        min_segments: fewer segments than this wait for more,
+        idle_s: unless nothing came for so long.
+        part_entries: entries of one part.
+        max_inputs: segments merged at once.
+        archive_after_s: age at which a part moves to the archive; None keeps everything in the database.
+    """
+
+    grace_s: float = 60.0
+    stub_s: float = 86_400.0
+    gone_s: float = 3600.0
+    min_segments: int = 16
+    idle_s: float = 600.0
+    part_entries: int = 65_536
+    max_inputs: int = 4096
+    archive_after_s: float | None = None
+
+
+log = logging.getLogger("ml_dash")
+
+
+class Compactor:
+    """Merges the segments of one series at a time.
+
+    Args:
+        enc: how parts are encoded; tests of the order of events take the faster MSGPACK.
+    """
+
+    def __init__(self, tables: Tables, reader: Reader, policy: Policy, *, enc: str = PARQUET) -> None:
+        self._tables, self._reader, self._policy, self._enc = tables, reader, policy, enc
+
+    def compact(self, doc: Doc, *, few: bool = False, whole: bool = False) -> int:
+        """Merge what is worth it; the number of segments that will go.
+
+        Args:
+            few: also when there are fewer segments than `min_segments`.
+            whole: also parts of earlier compactions that overlap, so that a read of a window finds one part.
+        """
+        total = 0
+        while True:
+            headers, cuts = self._listed(doc), self._tables.cuts(doc["_id"]) if doc["cuts"] else []
+            runs = self._runs(headers, cuts, few or whole, whole)
+            merged = sum(len(run) for run in runs if self._merge(doc, run, cuts))
+            total += merged
+            if not merged or all(len(run) < self._policy.max_inputs for run in runs):
+                return total
+
+    # -------------------------------------------------------------- what to merge
+
+    def _runs(self, headers: list[Header], cuts: list[Header], few: bool, whole: bool) -> list[list[Header]]:
+        """Segments to merge together; each run is without gaps in rank, so that merging turns no order around."""
+        settled = settled_sets(headers)
+        loose = [place for place, header in enumerate(headers) if is_loose(header, settled)]
+        limit = self._policy.max_inputs
+        if whole and (loose or overlapping(headers)):
+            return [headers[:limit]]
+        runs = [[header] for header in headers if not is_loose(header, settled) and is_hit(header, cuts)]
+        if loose and len(loose) >= (1 if few else self._policy.min_segments):
+            first = _with_small_ones(headers, loose[0], cuts)
+            runs.append(headers[first : first + limit])
+        return runs
+
+    def _listed(self, doc: Doc) -> list[Header]:
+        """Every live segment up to the highest number, by rank, without those a finished set replaces.
+
+        Listed twice: numbers are given in order, but a listing is no snapshot and may pass a place where a number is
+        inserted behind it, then see a later one. Merging around the missing one would turn old values into newer ones.
+        """
+        newest = max((header["s1"] for header in self._tables.live(doc["_id"])), default=0)
+        began = self._tables.monotonic()
+        seen = [header for header in self._tables.live(doc["_id"]) if header["s1"] <= newest]
+        if self._tables.monotonic() - began > PLAN_S:
+            return []  # slower than the grace period allows; the next pass tries again
+        return sorted(current(seen), key=rank)
+
+    # -------------------------------------------------------------- merging
+
+    def _merge(self, doc: Doc, inputs: list[Header], cuts: list[Header]) -> bool:
+        """Publish the parts of one set; False where an input went meanwhile (somebody else compacted it)."""
+        newest = max(inputs, key=rank)
+        stamp = {
+            "t": doc["_id"], "st": LIVE, "s0": min(header["s0"] for header in inputs), "s1": newest["s1"],
+            "lv": newest["lv"] + 1, "set": new_id(), "b": 0, "c": "", "k": max((cut["s1"] for cut in cuts), default=0),
+        }  # fmt: skip
+        replaced = [name for header in inputs for name in (header["_id"], *header.get("of", ()))]
+        try:
+            self._publish(doc, stamp, self._parts(inputs, cuts), replaced)
+        except BodyGone:
+            return False
+        return True
+
+    def _parts(self, inputs: Sequence[Header], cuts: Sequence[Header]) -> Iterator[list[Entry]]:
+        """The merged entries, a part at a time."""
+
+        def load(header: Header) -> Iterator[list[Entry]]:
+            blocks = self._reader.entries(header, -MAX_POSITION, MAX_POSITION, None)
+            return without_cuts(header, blocks, cuts)
+
+        part: list[Entry] = []
+        for block in merged_blocks(inputs, load):
+            part += block
+            while len(part) >= self._policy.part_entries:
+                yield part[: self._policy.part_entries]
+                part = part[self._policy.part_entries :]
+        if part:
+            yield part
+
+    def _publish(self, doc: Doc, stamp: Header, parts: Iterator[list[Entry]], replaced: list[str]) -> None:
+        """Insert the parts one after the other; the last one says that the set is whole and what it replaces."""
+        written: list[tuple[Header, bytes]] = []
+        number = 0
+        for entries in parts:
+            for header, body in self._encoded(doc["kind"], entries):
+                if written:
+                    self._insert(stamp, number, *written.pop(), {})
+                    number += 1
+                written.append((header, body))
+        closing = {"parts": number + 1, "of": replaced}
+        if written:
+            self._insert(stamp, number, *written.pop(), closing)
+        else:
+            self._insert(stamp, 0, *_nothing(), closing)
+
+    def _encoded(self, kind: str, entries: list[Entry]) -> Iterator[tuple[Header, bytes]]:
+        """A part and its header, halved until it fits a document."""
+        plain = entries if kind == MERGED else [entry["entry"] for entry in entries]
+        extra, body = self._encoded_body(plain)
+        if len(body) > MAX_PART_BYTES and len(entries) > 1:
+            middle = len(entries) // 2
+            yield from self._encoded(kind, entries[:middle])
+            yield from self._encoded(kind, entries[middle:])
+            return
+        ends = {"lo": entries[0]["timestamp"], "hi": entries[-1]["timestamp"]}
+        yield {**describe_part(kind, plain), **ends, **extra, "size": len(body), "crc": zlib.crc32(body)}, body
+
+    def _encoded_body(self, entries: list[Entry]) -> tuple[Header, bytes]:
+        """A part; what Parquet cannot hold exactly is kept as it was written."""
+        if self._enc == PARQUET:
+            try:
+                return {"enc": PARQUET, "raw": 0}, encode_part(entries)
+            except NoPart as error:
+                log.info("a part stays %s: %s", MSGPACK, error)
+        raw = encode_entries(entries)
+        return {"enc": MSGPACK, "raw": len(raw)}, zstd.compress(raw)
+
+    def _insert(self, stamp: Header, number: int, header: Header, body: bytes, closing: Header) -> None:
+        """Body first, then the header that makes it visible."""
+        t, name = stamp["t"], f"{stamp['lv']}/{stamp['s1']}/{stamp['set']}/{number}"
+        bid, at = f"{t}/{name}", self._tables.now()
+        self._tables.raise_span(t, header["hi"] - header["lo"])
+        self._tables.insert_bodies({bid: body})
+        place = {"_id": f"{t}/{name}", "w": stamp["set"], "p": number, "part": number, "bid": bid, "at": at}
+        self._tables.insert_headers([{**header, **stamp, **place, "chunks": chunks(body), **closing}])
+
+
+def _nothing() -> tuple[Header, bytes]:
+    """The part of inputs of which deletions left nothing; it only says what it replaces."""
+    raw = encode_entries([])
+    body = zstd.compress(raw)
+    ends = {"lo": MAX_POSITION, "hi": MAX_POSITION, "n": 0, "f": []}
+    return {**ends, "enc": MSGPACK, "raw": len(raw), "size": len(body), "crc": zlib.crc32(body)}, body
+
+
+# ---------------------------------------------------------------- which segments
+
+
+def settled_sets(headers: Sequence[Header]) -> set[str]:
+    """The compactions that finished: all of their parts are here, or what they replaced is gone already."""
+    found = Counter(header["set"] for header in headers if "set" in header)
+    return {
+        header["set"]
+        for header in headers
+        if "set" in header and (header.get("swept") or header.get("parts") == found[header["set"]])
+    }
+
+
+def is_loose(header: Header, settled: set[str]) -> bool:
+    """Whether a segment waits for compaction: as written, or left by a compaction that died."""
+    return header["lv"] == 0 or header["set"] not in settled
+
+
+def is_hit(header: Header, cuts: Sequence[Header]) -> bool:
+    """Whether something of the segment was deleted and is still in it."""
+    clean = max(header["s1"], header.get("k", 0))
+    return any(cut["s1"] > clean and cut["lo"] <= header["hi"] and cut["hi"] >= header["lo"] for cut in cuts)
+
+
+def overlapping(headers: Sequence[Header]) -> bool:
+    """Whether any two segments reach into each other."""
+    ordered = sorted(headers, key=lambda header: header["lo"])
+    return any(late["lo"] <= early["hi"] for early, late in pairwise(ordered))
+
+
+def _with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header]) -> int:
+    """Take parts before the loose ones along while they are small beside them: each entry moves few times."""
+    total = sum(header["n"] for header in headers[first:])
+    while first > 0:
+        before = headers[first - 1]
+        if "obj" in before or before["n"] > 2 * total or is_hit(before, cuts):
+            break
+        first, total = first - 1, total + before["n"]
+    return first

@@ -1,0 +1,159 @@
+"""Entries of many segments in order, a block at a time, holding only the segments that overlap."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ..entry import merge
+from ..store import Entry
+from .segments import Header, Rank, following, rank
+
+Load = Callable[[Header], Iterator[list[Entry]]]
+"""The entries of one segment in ascending blocks; reading one may fail with whatever the caller's plan is for that."""
+
+
+def _position(entry: Entry) -> float:
+    return entry["timestamp"]  # type: ignore[no-any-return]
+
+
+class _Run:
+    """One segment being read: the block at hand, and what comes after it."""
+
+    def __init__(self, header: Header, blocks: Iterator[list[Entry]]) -> None:
+        self.rank = rank(header)
+        self._blocks = blocks
+        self.block: list[Entry] = []
+        self.next_block()
+
+    def next_block(self) -> bool:
+        """Go on to the next block that has entries; False at the end."""
+        self.block = next((block for block in self._blocks if block), [])
+        return bool(self.block)
+
+    def take(self, last: float) -> list[Entry]:
+        """The entries up to a position, which leave the block."""
+        place = bisect_right(self.block, last, key=_position)
+        taken = self.block[:place]
+        self.block = self.block[place:]
+        if not self.block:
+            self.next_block()
+        return taken
+
+
+def merged_blocks(headers: Iterable[Header], load: Load) -> Iterator[list[Entry]]:
+    """Ascending blocks of merged entries; where segments share a position, fields of the highest rank win.
+
+    Args:
+        headers: segments in any order.
+        load: reads one segment; called when the merge reaches its first position.
+    """
+    pending = sorted(headers, key=_lowest, reverse=True)
+    active: list[_Run] = []
+    while pending or active:
+        if not active:
+            _begin(pending, active, load)
+            continue
+        # Whatever lies up to here is at hand in every segment that could hold it.
+        safe = min(run.block[-1]["timestamp"] for run in active)
+        if pending and pending[-1]["lo"] <= safe:
+            _begin(pending, active, load)
+            continue
+        block = _take(active, safe)
+        active = [run for run in active if run.block]
+        yield block
+
+
+def _lowest(header: Header) -> float:
+    return header["lo"]  # type: ignore[no-any-return]
+
+
+def _begin(pending: list[Header], active: list[_Run], load: Load) -> None:
+    header = pending.pop()
+    run = _Run(header, load(header))
+    if run.block:
+        active.append(run)
+
+
+def _take(active: Sequence[_Run], last: float) -> list[Entry]:
+    parts = [(run.rank, part) for run in active if (part := run.take(last))]
+    if len(parts) == 1:
+        return parts[0][1]
+    parts.sort(key=_by_rank)
+    return merge(entry for _, part in parts for entry in part)
+
+
+def _by_rank(part: tuple[Rank, list[Entry]]) -> Rank:
+    return part[0]
+
+
+# ---------------------------------------------------------------- windows and deleted windows
+
+
+def within(blocks: Iterable[list[Entry]], start: float, end: float) -> Iterator[list[Entry]]:
+    """Ascending blocks, reduced to positions in [start, end]."""
+    for block in blocks:
+        if block and block[0]["timestamp"] > end:
+            return
+        if block and (block[0]["timestamp"] < start or block[-1]["timestamp"] > end):
+            first = bisect_left(block, start, key=_position)
+            block = block[first : bisect_right(block, end, key=_position)]
+        yield block
+
+
+def without_cuts(header: Header, blocks: Iterable[list[Entry]], cuts: Sequence[Header]) -> Iterator[list[Entry]]:
+    """A segment's blocks without what was deleted after it was written."""
+    later = [cut for cut in cuts if cut["s1"] > header["s1"]]
+    hit = [cut for cut in later if cut["lo"] <= header["hi"] and cut["hi"] >= header["lo"]]
+    for block in blocks:
+        for cut in hit:
+            block = [entry for entry in block if not cut["lo"] <= entry["timestamp"] <= cut["hi"]]
+        yield block
+
+
+# ---------------------------------------------------------------- sets of parts
+
+
+def complete_sets(headers: Sequence[Header]) -> list[Header]:
+    """The last part of each compaction of which every part is among the headers."""
+    found: dict[str, int] = {}
+    for header in headers:
+        if "set" in header:
+            found[header["set"]] = found.get(header["set"], 0) + 1
+    return [header for header in headers if header.get("of") and found[header["set"]] == header["parts"]]
+
+
+def current(headers: Sequence[Header]) -> list[Header]:
+    """The headers without those that a complete set among them replaces."""
+    replaced = {replaced for header in complete_sets(headers) for replaced in header["of"]}
+    return [header for header in headers if header["_id"] not in replaced] if replaced else list(headers)
+
+
+# ---------------------------------------------------------------- counting
+
+
+def count(headers: Sequence[Header], load: Load) -> int:
+    """How many positions the segments hold together; reads only where two of them really overlap."""
+    total, reach = 0, float("-inf")
+    cluster: list[Header] = []
+    for header in sorted(headers, key=_lowest):
+        if cluster and header["lo"] > reach:
+            total, cluster = total + _cluster(cluster, load), []
+        cluster.append(header)
+        reach = max(reach, header["hi"])
+    return total + (_cluster(cluster, load) if cluster else 0)
+
+
+def _cluster(cluster: list[Header], load: Load) -> int:
+    """The positions in segments that follow each other with shared ends, or overlap."""
+    total: int = sum(header["n"] for header in cluster)
+    pairs = list(itertools.pairwise(cluster))
+    if all(early["hi"] == late["lo"] and early["lo"] < early["hi"] for early, late in pairs):
+        return total - len(pairs)  # each shares one instant with the next
+    return sum(map(len, merged_blocks(cluster, load)))
+
+
+def just_after(block: Sequence[Entry]) -> float:
+    """Where a read goes on that has given out this block."""
+    return following(block[-1]["timestamp"])
