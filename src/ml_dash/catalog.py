@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import run_record
 from .address import RESERVED_SEGMENTS, check_prefix
 from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
-from .experiment import JOURNALS
+from .experiment import JOURNALS, MARKS
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
@@ -28,8 +28,6 @@ from .view import View
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
-"""A folder with one of these in it is an experiment, also when another program wrote it."""
 _KEPT_OPEN = 64
 
 
@@ -266,7 +264,7 @@ def _walk(folder: Path, depth: int = 0, above: str = "") -> Iterator[str]:
         found = sorted(os.scandir(folder), key=lambda one: one.name)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
-    if depth >= 3 and any(one.name in _MARKS for one in found) and _is_prefix(above):
+    if depth >= 3 and any(one.name in MARKS for one in found) and _is_prefix(above):
         yield above
     for one in found:
         if one.name.startswith(".") or one.name in RESERVED_SEGMENTS or depth > 64:
@@ -295,7 +293,8 @@ def _is_prefix(text: str) -> bool:
 
 def _is_experiment(folder: Path) -> bool:
     try:
-        return any(one.name in _MARKS for one in os.scandir(folder))
+        with os.scandir(folder) as found:  # closed here: any() leaves before its end
+            return any(one.name in MARKS for one in found)
     except OSError:
         return False
 

@@ -138,3 +138,14 @@ def test_tracks_plot_themselves(experiment: Any, tmp_path: Path) -> None:
     assert lines(track.plot(["p"], 0.5, 1.0))[0][:, 0].min() == 0.5
     with pytest.raises(InvalidQuery, match="the endings are"):
         track.plot(path=tmp_path / "p.docx")
+
+
+def test_several_topics_under_one_time_axis(experiment: Any, tmp_path: Path) -> None:
+    """Panels are named topic.column, chosen as for align, and share the time axis."""
+    experiment.tracks("robot/state").extend(_ts=np.arange(100) / 100, q=np.ones((100, 2)), n=np.arange(100))
+    experiment.tracks("gripper").append(open=True, _ts=0.2).append(open=False, _ts=0.7)
+    figure = experiment.plot("robot/state.q", "gripper", start=0.1, path=tmp_path / "both.svg")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["robot/state.q", "gripper.open"]
+    assert figure.axes[0].get_shared_x_axes().joined(*figure.axes)
+    assert (tmp_path / "both.svg").stat().st_size > 1000
+    assert len(experiment.plot().axes) == 3

@@ -10,7 +10,10 @@ from .recording import Recording, Tables
 from .tabular import needs
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
     from .doctor import Limits, Report
 
@@ -58,17 +61,11 @@ class ExperimentAnalysis:
 
         Source: `analysis/align.py`, guide page "align".
         """
-        module, split = needs(".align"), needs(".tables").split_reference
-        recording = self.recording()
-        known = Tables(recording)
-        wanted: dict[str, list[str] | None] = {}
-        for reference in tracks or recording.topics():
-            topic, column = split(reference, known)
-            chosen = wanted.setdefault(topic, [])
-            wanted[topic] = None if column is None or chosen is None else [*chosen, column]
+        known = Tables(self.recording())
+        wanted = _chosen(tracks, known)
         if like is not None:
             wanted.setdefault(like, [])
-        table: pa.Table = module.align(
+        table: pa.Table = needs(".align").align(
             {topic: known[topic] for topic in wanted},
             rate_hz=rate_hz,
             at=at,
@@ -114,6 +111,37 @@ class ExperimentAnalysis:
         table: pa.Table = needs(".sql").sql(query, Tables(self.recording()), parameters)
         return table
 
+    def plot(
+        self,
+        *tracks: str,
+        start: float | None = None,
+        end: float | None = None,
+        path: str | PathLike[str] | None = None,
+        gap_s: float | None = None,
+        width_px: int = 1200,
+    ) -> Figure:
+        """Several tracks under one time axis, a panel for each column; no extreme is lost, gaps stay empty.
+
+        Args:
+            *tracks: topics and columns of them, as for `align`; by default every topic.
+            start, end: inclusive bounds in seconds.
+            path: a file to save it to; its ending says the format (`.png`, `.svg`, `.pdf`).
+            gap_s: lines break where the next entry is further away than this; by default 5 usual intervals.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            TrackNotFound, InvalidWindow, InvalidQuery: what does not exist or cannot be drawn.
+            MissingExtra: matplotlib is not installed.
+        """
+        plots, recording = needs(".plots"), self.recording()
+        wanted = _chosen(tracks, Tables(recording))
+        tables = {topic: recording.track(topic).to_arrow(None, start, end) for topic in wanted}
+        columns = {topic: names for topic, names in wanted.items() if names is not None}
+        figure = plots.plot_together(tables, columns, gap_s=gap_s, width_px=width_px)
+        return plots.save(figure, path)  # type: ignore[no-any-return]
+
     def doctor(self, *topics: str, limits: Limits | None = None, rates_hz: Mapping[str, float] | None = None) -> Report:
         """Check the recording: rates, jitter, gaps, stamps, NaN, drifting types, flat sensors, topics that stop early.
 
@@ -129,3 +157,14 @@ class ExperimentAnalysis:
         tables = {topic: recording.track(topic).to_arrow() for topic in topics or recording.topics()}
         report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=rates_hz)
         return report
+
+
+def _chosen(references: Sequence[str], known: Tables) -> dict[str, list[str] | None]:
+    """The topics that are meant, each with its columns, or None for all of them."""
+    split = needs(".tables").split_reference
+    wanted: dict[str, list[str] | None] = {}
+    for reference in references or list(known):
+        topic, column = split(reference, known)
+        before = wanted.setdefault(topic, [])
+        wanted[topic] = None if column is None or before is None else [*before, column]
+    return wanted

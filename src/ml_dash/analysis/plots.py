@@ -7,8 +7,8 @@ empty. Figures are made without pyplot, so nothing global changes and no window 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,33 @@ def plot(
     Raises:
         InvalidWindow: an unknown column. InvalidQuery: a column that cannot be drawn, or a size that is not above 0.
     """
+    panels, left_out = _panels(table, columns)
+    return _figure(panels, left_out, title, gap_s, width_px, panel_px)
+
+
+def plot_together(
+    tables: Mapping[str, pa.Table],
+    columns: Mapping[str, Sequence[str]] | None = None,
+    *,
+    gap_s: float | None = None,
+    width_px: int = WIDTH_PX,
+    panel_px: int = PANEL_PX,
+) -> Figure:
+    """Several tracks under one time axis, a panel for each `topic.column`; arguments and errors as for `plot`."""
+    panels: list[_Panel] = []
+    left_out: list[str] = []
+    for topic, table in tables.items():
+        drawn, others = _panels(table, (columns or {}).get(topic))
+        panels += [replace(panel, name=f"{topic}.{panel.name}") for panel in drawn]
+        left_out += [f"{topic}.{name}" for name in others]
+    return _figure(panels, left_out, "", gap_s, width_px, panel_px)
+
+
+def _figure(
+    panels: Sequence[_Panel], left_out: Sequence[str], title: str, gap_s: float | None, width_px: int, panel_px: int
+) -> Figure:
     if not (width_px > 0 and panel_px > 0):
         raise InvalidQuery(f"a plot needs a size above 0, got {width_px} x {panel_px} pixels")
-    panels, left_out = _panels(table, columns)
     if not panels:
         raise InvalidQuery("there is no column to draw" + (f": {', '.join(left_out)}" if left_out else ""))
     figure = Figure(figsize=(width_px / DPI, (panel_px * len(panels) + 60) / DPI), dpi=DPI, layout="constrained")
@@ -80,9 +104,8 @@ def plot(
     if title:
         axes[0].set_title(title, loc="left", fontsize=10)
     if left_out:
-        axes[-1].annotate(
-            f"not drawn: {', '.join(left_out)}", (1, 0), (0, -30), "axes fraction", "offset points", ha="right"
-        )
+        said = f"not drawn: {', '.join(left_out)}"
+        axes[-1].annotate(said, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", fontsize=8)
     return figure
 
 

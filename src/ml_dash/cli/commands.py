@@ -23,6 +23,14 @@ SECTIONS: dict[str, dict[str, Listed]] = {
         "head": Listed("read_commands:head", "Print the first entries of each topic."),
         "tail": Listed("read_commands:tail", "Print the last entries of each topic; with -f, follow a run."),
     },
+    "Ask": {
+        "find": Listed("find_command:find", "Print the windows of time in which EXPRESSION is true."),
+        "sql": Listed("find_command:sql", "Answer a SQL query in which each topic is a table."),
+        "doctor": Listed(
+            "doctor_command:doctor",
+            "Check a recording: rates, jitter, gaps, stamps, NaN, flat sensors, topics that stop early.",
+        ),
+    },
     "Move": {},
     "Look after": {},
     "Try": {
