@@ -19,6 +19,8 @@ class Listed(NamedTuple):
 SECTIONS: dict[str, dict[str, Listed]] = {
     "Look": {
         "ls": Listed("ls_command:ls", "List experiments with their status, or the topics of one."),
+        "info": Listed("info_command:info", "Show a run, or rate, holes, ranges and course of its topics."),
+        "plot": Listed("plot_command:plot", "Draw columns of a topic over time."),
         "cat": Listed("read_commands:cat", "Print entries, one a line."),
         "head": Listed("read_commands:head", "Print the first entries of each topic."),
         "tail": Listed("read_commands:tail", "Print the last entries of each topic; with -f, follow a run."),

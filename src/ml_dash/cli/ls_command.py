@@ -34,7 +34,7 @@ def ls(patterns: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -
     elif one or topics:
         for number, info in enumerate(found):
             click.echo("\n" * (number > 0) + _headline(info))
-            _print_topics(_series(catalog, info.prefix))
+            print_topics(series_of_run(catalog, info.prefix))
     elif found:
         _print_experiments(found)
     else:
@@ -42,7 +42,7 @@ def ls(patterns: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -
 
 
 def _as_dict(catalog: LocalCatalog, info: ExperimentInfo, topics: bool) -> dict[str, Any]:
-    listed = {kind: [series_dict(one) for one in infos] for kind, infos in _series(catalog, info.prefix).items()}
+    listed = {kind: [series_dict(one) for one in infos] for kind, infos in series_of_run(catalog, info.prefix).items()}
     return {**info.to_dict(), "topics": listed} if topics else info.to_dict()
 
 
@@ -58,7 +58,8 @@ def series_dict(info: TrackInfo) -> dict[str, Any]:
     }
 
 
-def _series(catalog: LocalCatalog, prefix: str) -> dict[str, list[TrackInfo]]:
+def series_of_run(catalog: LocalCatalog, prefix: str) -> dict[str, list[TrackInfo]]:
+    """Every series of an experiment by kind."""
     store = catalog.store(prefix)
     return {kind: store.tracks(kind) for kind in options.KINDS}
 
@@ -82,7 +83,8 @@ def _print_experiments(found: list[ExperimentInfo]) -> None:
     print_table(headings, rows, styles=[STATUS_STYLES.get(info.status or "", "dim") for info in found])
 
 
-def _print_topics(series: dict[str, list[TrackInfo]]) -> None:
+def print_topics(series: dict[str, list[TrackInfo]]) -> None:
+    """The series of an experiment as a table."""
     rows = [
         (
             info.topic if kind == "tracks" else f"{kind}: {info.topic}",
