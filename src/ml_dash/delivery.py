@@ -376,10 +376,11 @@ class Delivery:
         self._silent = False
         delivered = self._wait(min(timeout_s, LAST_TRY_S) if ill else timeout_s, until_error=ill)
         told = [self._refused(), "" if delivered else self._undelivered()]
-        self._end()
+        self.end()
         return delivered, [text for text in told if text]
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the thread, whatever it is at."""
         with self._changed:
             self._stop = True
             self._changed.notify_all()
@@ -391,14 +392,10 @@ class Delivery:
             self._remote.store.close()  # a request that hangs fails now
             thread.join(5.0)
 
-    def finished(self, writer: str) -> None:
-        """The own stream is delivered and removed."""
-        self._forget(writer)
-
-    def own_writer(self) -> str:
-        """The id under which the own stream is known to the server."""
-        assert self._journal is not None
-        return self.sender.sender_of(self._stream(self._journal))
+    def forget_own(self) -> None:
+        """The own stream is delivered and removed: the server need not keep its number."""
+        if self._journal is not None:
+            self._forget(self.sender.sender_of(self._stream(self._journal)))
 
     def after_fork_in_child(self) -> None:
         """The thread and the connection stayed with the parent."""

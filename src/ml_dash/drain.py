@@ -319,6 +319,25 @@ class Drain:
             self.applied = max(applied, STREAM_START)
 
 
+class SpoolDrain(Drain):
+    """Stands where the local drain is while only the server keeps the series: the journal is all there is here."""
+
+    def run(self, upto: Mark | None = None, *, clean: bool = False, final: bool = False) -> None:
+        """Have the journal durable."""
+        if self._journal is not None and not clean:
+            self._journal.sync()
+
+    def recover(self) -> int:
+        """What dead writers left stays for the delivery."""
+        self._remove_leftovers()
+        return 0
+
+    def finish(self, *, delivered: bool = False) -> None:
+        """The own journal goes once it is delivered."""
+        if delivered:
+            super().finish(delivered=True)
+
+
 def _apart(piece: Piece) -> Iterator[tuple[list[bytes], list[int]]]:
     """A piece's bodies, large ones by themselves."""
     if max(map(len, piece.bodies)) < LARGE_BODY:

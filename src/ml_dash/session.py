@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .background import Background, Pace
-from .drain import Drain
+from .delivery import FLUSH_S, Delivery, NotDelivered, Remote
+from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
 from .errors import NotOpen, StoreUnavailable
 from .files import FILES, Files
 from .journal import Journal
 from .journal_reader import is_alive, streams
+from .spool import REMOTE
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
@@ -39,6 +42,9 @@ class Session:
         durability: "normal" (a power cut costs some tenths of a second), "strict" (nothing), "off".
         catches_up: whether a read first drains a backlog of more than 8 MiB; off where the store may not answer.
         background: whether threads sync and drain the journal; without them only `flush` and `close` do.
+        remote: the server that everything is sent to, beside the store or instead of it.
+        view: what is read, where it is not the store with the journals.
+        drained: what the journal is drained into, and where documents are written, where it is not the store.
     """
 
     def __init__(
@@ -52,9 +58,14 @@ class Session:
         pace: Pace | None = None,
         background: bool = True,
         catches_up: bool = True,
+        remote: Remote | None = None,
+        view: View | None = None,
+        drained: Store | None = None,
     ) -> None:
         self.store, self._journals, self._files = store, journals, files
-        self.view = View(store, journals, files)
+        self.view = view or View(store, journals, files)
+        self._remote, self._drained = remote, drained or store
+        self._delivery: Delivery | None = None
         self.journal: Journal | None = None
         self._read_only = not recording
         self._catches_up = catches_up
@@ -64,10 +75,15 @@ class Session:
 
     def _start(self, journals: Path, durability: str, pace: Pace, background: bool) -> None:
         self._pace = pace
-        self.journal = Journal(journals, files=self._files, durability=durability, wake=self._wake)
-        self._drain = Drain(
-            journals, self.store, self.journal, files=self._files, durable=durability != "off", pace=pace
-        )
+        remote, files, durable = self._remote, self._files, durability != "off"
+        notes = {} if remote is None else {REMOTE: remote.destination.note()}
+        self.journal = Journal(journals, files=files, durability=durability, wake=self._wake, notes=notes)
+        make_drain = SpoolDrain if remote is not None and remote.alone else Drain
+        self._drain = make_drain(journals, self._drained, self.journal, files=files, durable=durable, pace=pace)
+        if remote is not None:
+            self._delivery = Delivery(
+                journals.parent, remote, self._drained, self.journal, files=files, durable=durable
+            )
         self._background = Background(self.journal, self._drain, pace, enabled=background)
         try:
             self._check_version(self.journal.writer)
@@ -75,23 +91,29 @@ class Session:
                 if free:
                     self._drain.recover()
         except BaseException:
-            self._files.remove_folder(self.journal.path)
-            self.journal.release()
+            try:
+                self._files.remove_folder(self.journal.path)
+            finally:
+                self.journal.release()
             raise
         self.journal.prepare()  # the first append meets a segment that is there
         self._background.start()
+        if self._delivery is not None and background:
+            self._delivery.start()
         _sessions.add(self)
 
     def _check_version(self, writer: str) -> None:
         """Refuse to record into files of a newer version, before anything of them is touched."""
         try:
-            self.store.applied(writer)
+            self._drained.applied(writer)
         except StoreUnavailable:
             pass
 
     def _wake(self) -> None:
         if not self.closed:
             self._background.wake()
+            if self._delivery is not None:
+                self._delivery.wake()
 
     def writing(self) -> Journal:
         """The journal; raises NotOpen where nothing can be recorded."""
@@ -141,8 +163,8 @@ class Session:
             raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
         return self.view.tracks(kind)
 
-    def flush(self) -> None:
-        """Everything appended before the call is in the store, durable, on return."""
+    def flush(self, timeout_s: float | None = FLUSH_S) -> None:
+        """Everything appended before the call is in the store, durable, on return; a server is waited for so long."""
         journal = self.writing()
         try:
             with self._pace.hurry():
@@ -150,6 +172,13 @@ class Session:
         except OSError:
             journal.sync()  # at least there it is durable
             raise
+        if self._delivery is not None:
+            self._delivery.flush(timeout_s)
+
+    def documents_changed(self) -> None:
+        """A document was written here that the server does not have yet."""
+        if self._delivery is not None:
+            self._delivery.documents_changed()
 
     def is_alone(self) -> bool:
         """Whether no other process is recording this experiment."""
@@ -174,28 +203,38 @@ class Session:
         if self.journal is None:
             self.store.close()
             return
+        told: list[str] = []
         try:
             self._background.stop()
-            self._finish(self.journal, closing)
+            told = self._finish(self.journal, closing)
         finally:
+            if self._delivery is not None:
+                self._delivery.end()
             self.journal.release()
             self.store.close()
+        for text in told:
+            warnings.warn(text, NotDelivered, stacklevel=5)
 
-    def _finish(self, journal: Journal, closing: Callable[[], None]) -> None:
+    def _finish(self, journal: Journal, closing: Callable[[], None]) -> list[str]:
+        """Store and send what is left; returns what the user has to be told."""
         journal.close()
         if journal.is_forked:
-            return
+            return []
         try:
             self._drain.run(final=True)
         except OSError as error:
             error.add_note("not everything is stored yet; the journal keeps it, and the next open stores it")
             raise
         closing()  # while the journal still says that somebody is there: a run is never seen as crashed in between
+        delivered, told = (False, []) if self._delivery is None else self._delivery.close()
         with self._drain.exclusively() as free:
             if free:
-                self._drain.finish()
+                self._drain.finish(delivered=delivered)
+        if self._delivery is not None and delivered:
+            self._delivery.forget_own()
         if self.is_alone():
             self._compact()
+        return told
 
     def _compact(self) -> None:
         compact = getattr(self.store, "compact_all", None)
@@ -204,7 +243,7 @@ class Session:
 
     def after_fork_in_child(self) -> None:
         """This process is a child: no threads, no locks, no mappings of the parent's."""
-        for part in (self.journal, self.store, self._drain, self._background):
+        for part in (self.journal, self.store, self._drain, self._background, self._delivery):
             after_fork = getattr(part, "after_fork_in_child", None)
             if after_fork is not None:
                 after_fork()

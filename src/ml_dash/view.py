@@ -39,12 +39,16 @@ class View:
         for stream in self._streams():
             ids = {track_id for track_id, known in stream.tracks().items() if known == track}
             if ids:
-                again, first, _ = not_applied(stream, self._applied(stream.writer))
                 try:
-                    found.extend(_entries(stream, again.start if again else first, ids, start, end))
+                    found.extend(_entries(stream, self._behind(stream), ids, start, end))
                 except StoreCorrupt as error:
                     log.warning("reading without a journal: %s", error)
         return found
+
+    def _behind(self, stream: Stream) -> Mark:
+        """Where the part of a stream begins that the store has not applied."""
+        again, first, _ = not_applied(stream, self._applied(stream.writer))
+        return again.start if again else first
 
     def _applied(self, writer: str) -> int:
         """What the store has of a writer; nothing where a newer version keeps that: then all that is there is read."""

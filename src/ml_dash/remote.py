@@ -1,0 +1,170 @@
+"""An experiment on a server as `Experiment` sees it: what it is stored in, and what a reader of it sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import run_record
+from .delivery import Remote, undelivered_from
+from .errors import StoreUnavailable
+from .files import FILES, Files
+from .journal_files import Mark
+from .journal_reader import Stream, streams
+from .params import DOCUMENT as PARAMS
+from .params import merged
+from .spool import Destination, ServerNote, changes, destination, read_server_note
+from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
+from .stores.grouping import no_pace
+from .stores.http import HttpStore, checked_url
+from .stores.local import LocalStore
+from .view import View
+
+
+def server_url(dash_url: str | None) -> str | None:
+    """The server's address: as given, or of the variable `ML_DASH_URL`; None for no server.
+
+    Raises:
+        wire.InvalidAddress: (a ValueError) it is no address.
+    """
+    url = dash_url if dash_url is not None else os.environ.get("ML_DASH_URL")
+    return checked_url(url) if url else None
+
+
+def open_remote(url: str, prefix: str, token: str | None, *, alone: bool, strict: bool) -> Remote:
+    """Where an experiment is sent to. Nothing is asked of the server here."""
+    store = HttpStore(url, prefix, token or os.environ.get("ML_DASH_TOKEN"))
+    documents = {run_record.DOCUMENT: _combined_run, PARAMS: _combined_params}
+    return Remote(store, Destination(url, prefix), alone, documents, strict)
+
+
+def _combined_run(known: Document | None, new: Document) -> Document:
+    """The server's `experiment` document with this machine's processes in it; it runs as long as one of all runs."""
+    known = known or {}
+    processes = {str(one.get("writer")): one for one in [*_processes(known), *_processes(new)]}
+    found = {**known, **new}
+    if "processes" in found:
+        found["processes"] = sorted(processes.values(), key=lambda one: str(one.get("started_at")))
+    if known.get("created_at"):
+        found["created_at"] = min(known["created_at"], str(found.get("created_at") or known["created_at"]))
+    if any(one.get("status") == run_record.RUNNING for one in processes.values()):
+        found |= {"status": run_record.RUNNING, "ended_at": None}
+    return found
+
+
+def _processes(document: Document) -> list[Document]:
+    found = document.get("processes")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _combined_params(known: Document | None, new: Document) -> Document:
+    return merged(known or {}, new)
+
+
+# ---------------------------------------------------------------- stores
+
+
+class NotedStore(LocalStore):
+    """The local store of an experiment that goes to a server too: it says when a document changed."""
+
+    def __init__(self, folder: Path, *, pace: Callable[[], None] = no_pace, changed: Callable[[], None]) -> None:
+        super().__init__(folder, pace=pace)
+        self._changed = changed
+
+    def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
+        """Replace a document here; the server gets it soon."""
+        document = super().update_document(name, change)
+        self._changed()
+        return document
+
+
+class ServedStore:
+    """An experiment that only the server keeps: its series are there, its documents are written here and sent.
+
+    A document reads as the server's with what was set here and has not arrived merged in; while the server does not
+    answer, as what was set here.
+    """
+
+    def __init__(self, remote: Remote, local: LocalStore) -> None:
+        self.remote, self.local = remote, local
+
+    def append(self, batch: Batch) -> None:
+        """As `Store.append`."""
+        self.remote.store.append(batch)
+
+    def applied(self, writer: str) -> int:
+        """As `Store.applied`."""
+        return self.remote.store.applied(writer)
+
+    def forget(self, writer: str) -> None:
+        """As `Store.forget`."""
+        self.remote.store.forget(writer)
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        """As `Store.read`."""
+        return self.remote.store.read(track, window)
+
+    def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+        """As `Store.tracks`."""
+        return self.remote.store.tracks(kind)
+
+    def remove(self, track: Track) -> None:
+        """As `Store.remove`."""
+        self.remote.store.remove(track)
+
+    def read_document(self, name: str) -> Document | None:
+        """The server's document with what waits here merged in."""
+        here = self.local.read_document(name)
+        try:
+            there = self.remote.store.read_document(name)
+        except StoreUnavailable:
+            return here
+        if here is None or name not in self.remote.documents:
+            return there
+        note = read_server_note(self.local.folder) or ServerNote(self.remote.destination)
+        new = changes(note.documents.get(name, {}), here)
+        return self.remote.documents[name](there, new) if new else there
+
+    def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
+        """Replace a document here; the server gets it soon."""
+        return self.local.update_document(name, change)
+
+    def close(self) -> None:
+        """As `Store.close`."""
+        self.local.close()
+        self.remote.store.close()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of what is the parent's."""
+        for store in (self.local, self.remote.store):
+            after_fork: Any = getattr(store, "after_fork_in_child", None)
+            if after_fork is not None:
+                after_fork()
+
+
+# ---------------------------------------------------------------- reading
+
+
+class RemoteView(View):
+    """Reads an experiment on a server, with what is here and has not arrived there merged in.
+
+    Args:
+        store: the experiment on the server.
+        folders: of journals, whose streams count where they go to this experiment.
+    """
+
+    def __init__(self, store: Store, folders: Sequence[Path], where: Destination, files: Files = FILES) -> None:
+        super().__init__(store, None, files)
+        self._folders, self._where = folders, where
+
+    def _streams(self) -> list[Stream]:
+        found = (stream for folder in self._folders for stream in streams(folder, self._files))
+        return sorted((one for one in found if destination(one) == self._where), key=lambda one: one.writer)
+
+    def _behind(self, stream: Stream) -> Mark:
+        return undelivered_from(stream, self._store)[0]
+
+    def _numbers(self) -> list[tuple[str, int]]:
+        return [(undelivered_from(stream, self._store)[1], 0) for stream in self._streams()]
