@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from .store import Entry
@@ -23,12 +24,32 @@ def type_name(value: Any) -> str:
 
 def observe(seen: dict[str, set[str]], entries: Iterable[Entry]) -> None:
     """Add the types that occur in the entries to what was seen of each field."""
+    columns: dict[str, list[Any]] = {}
     for entry in entries:
         for name, value in entry.items():
-            names = seen.get(name)
-            if names is None:
-                names = seen[name] = set()
-            names.add(type_name(value))
+            values = columns.get(name)
+            if values is None:
+                values = columns[name] = []
+            values.append(value)
+    for name, values in columns.items():
+        seen.setdefault(name, set()).update(types_in(values))
+
+
+def types_in(values: Sequence[Any]) -> set[str]:
+    """The type names that occur in a column; lists of one plain type without looking at each list alone."""
+    kinds = set(map(type, values))
+    found = {_NAMES.get(kind, kind.__name__) for kind in kinds if kind is not list}
+    if list in kinds:
+        found |= _list_types(values if len(kinds) == 1 else [value for value in values if type(value) is list])
+    return found
+
+
+def _list_types(lists: Sequence[list[Any]]) -> set[str]:
+    inner = set(map(type, chain.from_iterable(lists)))
+    if len(inner) > 1 or list in inner:
+        return set(map(type_name, lists))
+    element = "".join(_NAMES.get(kind, kind.__name__) for kind in inner)
+    return {f"list[{element if size else ''}; {size}]" for size in set(map(len, lists))}
 
 
 def summary(seen: dict[str, set[str]], fixed: Sequence[str] = ("timestamp",)) -> dict[str, str]:

@@ -35,6 +35,11 @@ class Snapshot:
         """The entries of one block."""
         return from_lines(self.files.read_at(self.fd, block.length, block.offset))
 
+    @property
+    def end(self) -> int:
+        """Where the last of the blocks ends."""
+        return max((block.offset + block.length for block in self.blocks), default=0)
+
     def load_together(self) -> Iterator[list[Entry]]:
         """All blocks in file order, neighbours read with one call."""
         for offset, length in _spans(self.blocks):

@@ -27,6 +27,7 @@ from .grouping import ascending_lines, grouped, no_pace, timed
 from .layout import Layout
 from .state import State, StateFile
 from .sweep import sweep
+from .types import types_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -312,13 +313,24 @@ class LocalStore:
 
     def _info(self, track: Track, path: Path) -> TrackInfo:
         index = self._file(path).summary(self._settled)
+        low, high = (index.lowest, index.highest) if index.blocks else (None, None)
+        count, seen = self._looked_at(track, path)
+        return TrackInfo(track.topic, count, low, high, summary(seen, fixed_names(track.kind)), index.size)
+
+    def _looked_at(self, track: Track, path: Path) -> tuple[int, dict[str, set[str]]]:
+        """The number of entries and the types in them; where lines are entries one by one, from what is kept."""
+        with self._file(path).snapshot(settled=self._settled) as snapshot:
+            if snapshot is not None:
+                is_plain = snapshot.is_sorted if track.kind == MERGED else self._committed(path) >= snapshot.end
+                if is_plain:
+                    count = sum(block.entries for block in snapshot.blocks)
+                    return count, types_of(path, snapshot, self._files, keep=self._derive)
         seen: dict[str, set[str]] = {}
         count = 0
         for entries in self.read(track):
             observe(seen, entries)
             count += len(entries)
-        low, high = (index.lowest, index.highest) if index.blocks else (None, None)
-        return TrackInfo(track.topic, count, low, high, summary(seen, fixed_names(track.kind)), index.size)
+        return count, seen
 
     # -------------------------------------------------------------- documents
 

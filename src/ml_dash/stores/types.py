@@ -1,0 +1,95 @@
+"""The types that occur in a track, kept beside it so that listing does not read it again. Derived and disposable.
+
+    .types    {"version", "size", "mtime_ns", "inode", "covered", "tail", "types": {field: [type names]}}
+
+It fits where size, modification time and inode are the file's. A file that only grew (the same inode, and the same
+bytes before the place up to which it was covered) is read from that place on. Kept for sorted files only: merging may
+take a type away, which a union never does.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from ..files import Files
+from ..schema import observe
+from .datafile import Snapshot
+from .index import Fingerprint
+from .layout import DATA
+
+VERSION = 1
+TAIL_BYTES = 4096
+
+Seen = dict[str, set[str]]
+
+
+class _Known(msgspec.Struct):
+    version: int
+    size: int
+    mtime_ns: int
+    inode: int
+    covered: int
+    tail: int
+    types: dict[str, list[str]]
+
+
+_decoder = msgspec.json.Decoder(_Known)
+
+
+def types_path(data: Path) -> Path:
+    """Where the types of a data file live."""
+    return data.with_name(".types" if data.name == DATA else f".{data.name}.types")
+
+
+def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: bool) -> Seen:
+    """The type names that occur in each field of a sorted file; read from the kept ones as far as they fit.
+
+    Args:
+        keep: whether to keep what was learned, where the folder can be written.
+    """
+    known = _load(types_path(data), files)
+    if known is not None and Fingerprint(known.size, known.mtime_ns, known.inode) == snapshot.fingerprint:
+        return {name: set(types) for name, types in known.types.items()}
+    covered, seen = 0, Seen()
+    if known is not None and _only_grew(known, snapshot):
+        covered, seen = known.covered, {name: set(types) for name, types in known.types.items()}
+    for block in snapshot.blocks:
+        if block.offset + block.length > covered:
+            observe(seen, snapshot.load(block))
+    if keep:
+        _save(types_path(data), snapshot, seen, files)
+    return seen
+
+
+def _load(path: Path, files: Files) -> _Known | None:
+    try:
+        known = _decoder.decode(files.read(path))
+    except (OSError, ValueError):
+        return None
+    return known if known.version == VERSION else None
+
+
+def _only_grew(known: _Known, snapshot: Snapshot) -> bool:
+    fits = known.inode == snapshot.fingerprint.inode and known.covered <= snapshot.fingerprint.size
+    return fits and known.tail == _tail(snapshot, known.covered)
+
+
+def _tail(snapshot: Snapshot, covered: int) -> int:
+    """A checksum of the last bytes before a place."""
+    start = max(0, covered - TAIL_BYTES)
+    return zlib.crc32(snapshot.files.read_at(snapshot.fd, covered - start, start))
+
+
+def _save(path: Path, snapshot: Snapshot, seen: Seen, files: Files) -> None:
+    types = {name: sorted(names) for name, names in seen.items()}
+    known = _Known(VERSION, *snapshot.fingerprint, snapshot.end, _tail(snapshot, snapshot.end), types)
+    if not os.access(path.parent, os.W_OK):
+        return
+    try:
+        files.write_atomically(path, msgspec.json.encode(known), durable=False)
+    except OSError:
+        pass
