@@ -64,7 +64,8 @@ class View:
             track = Track(kind, topic)
             waiting = self.pending(track)
             if waiting:
-                found[topic] = self._described(track, found.get(topic))
+                stored = found.get(topic)
+                found[topic] = _appended(stored, merge(waiting), kind) or self._described(track, stored)
         return [found[topic] for topic in sorted(found)]
 
     def pending_topics(self, kind: str) -> set[str]:
@@ -133,6 +134,18 @@ def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, en
                 entry = from_line(to_line(timestamp, fields))
                 if entry is not None:
                     yield entry
+
+
+def _appended(stored: TrackInfo | None, waiting: list[Entry], kind: str) -> TrackInfo | None:
+    """What is known of a track with entries behind its last one; None where they are not all behind it."""
+    last = None if stored is None else stored.last_timestamp
+    if stored is None or last is None or kind != MERGED or waiting[0]["timestamp"] <= last:
+        return None
+    seen = {name: set(types.split(" | ")) for name, types in stored.columns.items()}
+    observe(seen, waiting)
+    count, end = stored.count + len(waiting), waiting[-1]["timestamp"]
+    columns = summary(seen, fixed_names(kind))
+    return TrackInfo(stored.topic, count, stored.first_timestamp, end, columns, stored.size_bytes)
 
 
 def _interleave(blocks: Iterator[list[Entry]], waiting: list[Entry]) -> Iterator[list[Entry]]:
