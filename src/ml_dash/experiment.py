@@ -131,7 +131,8 @@ class Experiment(ExperimentAnalysis):
 
     def recording(self) -> Recording:
         """What `align`, `find`, `sql` and `doctor` read."""
-        return Recording(self.prefix, self.tracks.blocks, self.tracks.topics, self.tracks.table)
+        tracks = self.tracks
+        return Recording(self.prefix, tracks.blocks, tracks.topics, tracks.table, self.params.get)
 
     def _is_alive(self, writer: str) -> bool:
         return bool(writer) and is_alive(Stream(self.folder / JOURNALS / writer))

@@ -16,6 +16,8 @@ from ml_dash.errors import ExperimentNotFound, InvalidQuery, NotOpen, TrackNotFo
 
 pytest.importorskip("pyarrow")
 
+from ml_dash.analysis.align import rules_of
+
 
 def record(experiment: Experiment, hardest: float = 30.0) -> Experiment:
     """A second of an arm at 100 Hz with a force that rises between 0.3 and 0.6 s, and a gripper that closes."""
@@ -63,6 +65,19 @@ def test_a_topic_can_be_the_clock_only(experiment: Experiment) -> None:
     table = experiment.align("gripper", like="sensors/force")
     assert table.schema.names == ["timestamp", "gripper.open", "gripper:age_s"]
     assert table.num_rows == 51
+
+
+def test_the_run_can_name_the_order_of_its_quaternions(experiment: Experiment) -> None:
+    """Without a named order a quaternion is not interpolated; the run's parameter, or the caller, names it."""
+    track = experiment.tracks("body")
+    track.append(quat=[1.0, 0.0, 0.0, 0.0], _ts=0.0).append(quat=[0.0, 1.0, 0.0, 0.0], _ts=1.0)
+    assert experiment.align("body", at=[0.25])["body.quat"].to_pylist() == [[1.0, 0.0, 0.0, 0.0]]
+    half = pytest.approx([0.5**0.5, 0.5**0.5, 0.0, 0.0])
+    assert experiment.align("body", at=[0.5], quaternions="xyzw")["body.quat"].to_pylist() == [half]
+    experiment.params.set(quaternions="wxyz")
+    table = experiment.align("body", at=[0.5])
+    assert table["body.quat"].to_pylist() == [half]
+    assert rules_of(table)["rules"]["body.quat"]["rule"] == "slerp:wxyz"
 
 
 def test_unknown_topics_offer_the_nearest(experiment: Experiment) -> None:

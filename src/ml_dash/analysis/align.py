@@ -35,6 +35,7 @@ def align(
     end: float | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
     how: Mapping[str, str] | None = None,
+    quaternions: str | None = None,
     offset_s: Mapping[str, float] | None = None,
     tolerance_s: float | None = None,
 ) -> pa.Table:
@@ -49,6 +50,7 @@ def align(
         columns: for a topic, the columns to take (`"pose.x"` and `"q[0]"` too); all of them by default. A topic with
             an empty list is there for its clock only.
         how: rules by `"topic.column"`, `"column"` or `"topic"`; see `rules.py` for their names and the defaults.
+        quaternions: "wxyz" or "xyzw", the order of every column that looks like a quaternion and does not tell.
         offset_s: for a topic, its sensor's known delay: an entry stamped t was measured at t - offset_s.
         tolerance_s: no value where an entry it would be made from is further than this from the instant.
 
@@ -73,7 +75,7 @@ def align(
     rules.check_keys(how, {topic: [field.name for field, _ in of] for topic, of in leaves.items()})
     fields, arrays = [pa.field("timestamp", pa.float64(), nullable=False)], [pa.array(clock)]
     for topic, of_topic in leaves.items():
-        for field, array in _aligned(topic, of_topic, times[topic], clock, how, tolerance_s):
+        for field, array in _aligned(topic, of_topic, times[topic], clock, how, quaternions, tolerance_s):
             fields.append(field)
             arrays.append(array)
     said = _metadata(fields, rate_hz, like, clock, offsets, tolerance_s)
@@ -191,6 +193,7 @@ def _aligned(
     times: Floats,
     clock: Floats,
     how: dict[str, str],
+    quaternions: str | None,
     tolerance_s: float | None,
 ) -> Iterator[tuple[pa.Field, pa.Array]]:
     whole = Around.find(times, clock)
@@ -199,7 +202,7 @@ def _aligned(
         places = whole
         if array.null_count:
             array, places = _present(array, times, clock)
-        rule = rule or rules.default(field.name, field.type, _largest(field, array))
+        rule = rule or rules.default(field.name, field.type, _largest(field, array), quaternions)
         carried = _carry(f"{topic}.{field.name}", rule, field, array, places, tolerance_s)
         metadata = {**(field.metadata or {}), b"ml_dash.rule": rule.name.encode(), b"ml_dash.why": rule.why.encode()}
         metadata.pop(b"ml_dash.null", None)

@@ -36,6 +36,7 @@ class ExperimentAnalysis:
         start: float | None = None,
         end: float | None = None,
         how: Mapping[str, str] | None = None,
+        quaternions: str | None = None,
         offset_s: Mapping[str, float] | None = None,
         tolerance_s: float | None = None,
     ) -> pa.Table:
@@ -48,6 +49,8 @@ class ExperimentAnalysis:
             start, end: bounds in seconds, inclusive; by default the time that all tracks cover.
             how: rules by `"topic.column"`, `"column"` or `"topic"`: linear, hold, nearest, slerp:wxyz, slerp:xyzw,
                 angle, angle:deg; by default from types and names.
+            quaternions: "wxyz" or "xyzw", the order of columns that look like quaternions and do not tell; by default
+                the run's parameter of this name. Where nobody says, they are not interpolated.
             offset_s: for a topic, its sensor's known delay: an entry stamped t was measured at t - offset_s.
             tolerance_s: no value where an entry it would be made from is further than this from the instant.
 
@@ -61,7 +64,8 @@ class ExperimentAnalysis:
 
         Source: `analysis/align.py`, guide page "align".
         """
-        known = Tables(self.recording())
+        recording = self.recording()
+        known = Tables(recording)
         wanted = _chosen(tracks, known)
         if like is not None:
             wanted.setdefault(like, [])
@@ -74,6 +78,7 @@ class ExperimentAnalysis:
             end=end,
             columns={topic: columns for topic, columns in wanted.items() if columns is not None},
             how=how,
+            quaternions=quaternions or recording.parameter("quaternions"),
             offset_s=offset_s,
             tolerance_s=tolerance_s,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..address import check_topic
 from ..errors import InvalidTopic, TrackNotFound
@@ -26,14 +26,21 @@ class Recording:
         blocks: gives the entries of a topic's window in ascending blocks; nothing for an unknown topic.
         topics: lists the topics there may be, sorted; one without entries is passed over.
         table: gives a topic's window as a table, where there is a faster way than from its entries.
+        parameter: gives a parameter of the run by name, None where it is not set.
     """
 
-    __slots__ = ("_topics", "blocks", "prefix", "table")
+    __slots__ = ("_topics", "blocks", "parameter", "prefix", "table")
 
     def __init__(
-        self, prefix: str, blocks: Blocks, topics: Callable[[], list[str]], table: TableOf | None = None
+        self,
+        prefix: str,
+        blocks: Blocks,
+        topics: Callable[[], list[str]],
+        table: TableOf | None = None,
+        parameter: Callable[[str], Any] = lambda name: None,
     ) -> None:
         self.prefix, self.blocks, self._topics, self.table = prefix, blocks, topics, table
+        self.parameter = parameter
 
     def topics(self) -> list[str]:
         """The topics of all recorded tracks, sorted."""

@@ -7,8 +7,9 @@
     angle         radians along the shorter way round; angle:deg for degrees
 
 Defaults follow type and name: floats are linear; integers, truth values, text and mixtures are held; yaw, heading and
-the like are angles; a quaternion whose name (`quat_wxyz`) or keys (`{w, x, y, z}`) tell the order is slerped. The order
-is never guessed: a quaternion that does not tell it gets `nearest`, and the reason says so.
+the like are angles; a quaternion whose name (`quat_wxyz`), keys (`{w, x, y, z}`) or run (the parameter `quaternions`)
+tell the order is slerped. The order is never guessed: where nobody tells it the rule is `nearest`, and the reason says
+so.
 """
 
 from __future__ import annotations
@@ -58,12 +59,13 @@ def parse(text: object, column: str) -> Rule:
     return Rule(str(text))
 
 
-def default(column: str, data_type: pa.DataType, largest: float) -> Rule:
+def default(column: str, data_type: pa.DataType, largest: float, quaternions: str | None = None) -> Rule:
     """The rule of a column that the caller says nothing about.
 
     Args:
         column: its name inside the topic, such as `pose.x`.
         largest: the largest magnitude in it (an angle beyond one turn of radians must tell its unit).
+        quaternions: the order of all that look like quaternions and do not tell, where somebody named it.
     """
     name = column.rpartition(".")[2].lower()
     if is_quaternion_struct(data_type):
@@ -72,7 +74,7 @@ def default(column: str, data_type: pa.DataType, largest: float) -> Rule:
     if not pa.types.is_floating(item):
         return Rule("hold", f"{_plainly(item, data_type)} has no values between")
     if size == 4 and (_QUATERNION.search(name) or _ORDER.search(name)):
-        return _of_quaternion(column, name)
+        return _of_quaternion(column, name, quaternions)
     if _ANGLE.search(name):
         return _of_angle(column, name, largest)
     return Rule("linear", "floats")
@@ -84,10 +86,12 @@ def may_be_angle(column: str, data_type: pa.DataType) -> bool:
     return pa.types.is_floating(_shape(data_type)[1]) and _ANGLE.search(name) is not None
 
 
-def _of_quaternion(column: str, name: str) -> Rule:
+def _of_quaternion(column: str, name: str, quaternions: str | None) -> Rule:
     order = _ORDER.search(name)
     if order:
         return Rule(f"slerp:{order[2]}", f"its name says {order[2]}")
+    if quaternions in ("wxyz", "xyzw"):
+        return Rule(f"slerp:{quaternions}", f"looks like a quaternion, and quaternions are {quaternions} here")
     return Rule("nearest", f"looks like a quaternion of unknown order: how={{{column!r}: 'slerp:wxyz'}} or xyzw")
 
 
