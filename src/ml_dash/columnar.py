@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .entry import merge
 from .formats.arrow import entries_from_table, import_pyarrow, null_of, table_from_entries
 from .formats.blocks import Block, TableBuilder
-from .formats.parquet import to_parquet, write_parquet
+from .formats.parquet import write_parquet
 from .store import MERGED, Entry, Store, Track, Window
 
 if TYPE_CHECKING:
@@ -66,14 +66,19 @@ def track_table(
 
 
 def track_parquet(session: Journaled, track: Track, window: Window = Window()) -> bytes:
-    """A track, or a window of it, as the bytes of a Parquet file.
+    """A track, or a window of it, as the bytes of a Parquet file."""
+    return write_parquet(parquet_table(session, track, window))
 
-    From the sidecar, unless a column names a part of a field (`"pose.x"`): then each entry is reduced to that part.
+
+def parquet_table(session: Journaled, track: Track, window: Window = Window()) -> pa.Table:
+    """What a Parquet file of a track holds: the columns of the sidecar.
+
+    Where a column names a part of a field (`"pose.x"`), each entry is reduced to that part instead.
     """
-    dotted = window.columns is not None and any("." in column for column in window.columns)
-    if dotted:
-        return to_parquet(track.topic, session.read(track, window))
-    return write_parquet(track_table(session, track, window))
+    import_pyarrow()
+    if window.columns is not None and any("." in column for column in window.columns):
+        return table_from_entries(entry for block in session.read(track, window) for entry in block)
+    return track_table(session, track, window)
 
 
 def _with(table: pa.Table | None, waiting: list[Entry]) -> pa.Table:

@@ -33,7 +33,9 @@ SECTIONS: dict[str, dict[str, Listed]] = {
             "Check a recording: rates, jitter, gaps, stamps, NaN, flat sensors, topics that stop early.",
         ),
     },
-    "Move": {},
+    "Move": {
+        "export": Listed("export_command:export", "Write topics as JSON lines, JSON, CSV, Parquet or motion capture."),
+    },
     "Look after": {},
     "Try": {
         "demo": Listed("demo_command:demo", "Record a simulated robot arm that picks up a block and places it."),

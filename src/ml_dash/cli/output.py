@@ -57,14 +57,15 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A value as JSON; NaN and the infinities as the strings "NaN", "Infinity", "-Infinity"."""
-    click.echo(json.dumps(_spelled(value), indent=2, ensure_ascii=not has_unicode()))
+    click.echo(json.dumps(spelled(value), indent=2, ensure_ascii=not has_unicode()))
 
 
-def _spelled(value: Any) -> Any:
+def spelled(value: Any) -> Any:
+    """The value with NaN and the infinities as the strings that JSON files of this package have for them."""
     if isinstance(value, dict):
-        return {name: _spelled(item) for name, item in value.items()}
+        return {name: spelled(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_spelled(item) for item in value]
+        return [spelled(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     return value

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InvalidWindow
 from ..store import Entry
+from .csv import to_csv
 from .json import to_json, to_jsonl
 from .mocap import to_mocap
 from .parquet import to_parquet
@@ -18,6 +19,7 @@ FORMATS: dict[str, Callable[[str, Blocks], Any]] = {
     "jsonl": to_jsonl,
     "parquet": to_parquet,
     "mocap": to_mocap,
+    "csv": to_csv,
 }
 """From a format's name to the function that makes it of a topic and its blocks of ascending entries."""
 
