@@ -192,12 +192,12 @@ class Delivery:
 
     def run(self, soft: Mark | None = None) -> None:
         """Send everything, or the own stream only up to the instant behind `soft`; raises what keeps it from it."""
-        documents = self._documents
+        note, documents = self._server_note(), self._documents
         if self._send_left():
             self._send_own(soft)
         if self._stop:
             return
-        self._send_documents(documents)
+        self._send_documents(note, documents)
         with self._changed:
             self.error, self._attempts, self._silent = None, 0, False
             self._changed.notify_all()
@@ -275,13 +275,17 @@ class Delivery:
 
     # -------------------------------------------------------------- documents
 
-    def _send_documents(self, upto: int) -> None:
-        if self._local is None or self._documents_sent >= upto:
-            return
+    def _server_note(self) -> ServerNote:
+        """What is known of the server; written down before anything is sent, for whoever has to go on."""
         note = read_server_note(self._folder, self._files)
         if note is None or note.destination != self._remote.destination:
             note = ServerNote(self._remote.destination)
             write_server_note(self._folder, note, self._files)
+        return note
+
+    def _send_documents(self, note: ServerNote, upto: int) -> None:
+        if self._local is None or self._documents_sent >= upto:
+            return
         for name, combine in self._remote.documents.items():
             self._send_document(name, combine, note)
         self._documents_sent = upto

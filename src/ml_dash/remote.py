@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from . import run_record
+from .background import Pace
 from .delivery import Remote, undelivered_from
-from .errors import StoreUnavailable
+from .errors import ExperimentNotFound, StoreUnavailable
 from .files import FILES, Files
 from .journal_files import Mark
 from .journal_reader import Stream, streams
 from .params import DOCUMENT as PARAMS
 from .params import merged
-from .spool import Destination, ServerNote, changes, destination, read_server_note
-from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
+from .session import Session
+from .spool import JOURNALS, OUTBOX, Destination, ServerNote, changes, destination, read_server_note, spool_root
+from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.grouping import no_pace
 from .stores.http import HttpStore, checked_url
 from .stores.local import LocalStore
@@ -69,14 +71,14 @@ def _combined_params(known: Document | None, new: Document) -> Document:
 class NotedStore(LocalStore):
     """The local store of an experiment that goes to a server too: it says when a document changed."""
 
-    def __init__(self, folder: Path, *, pace: Callable[[], None] = no_pace, changed: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, *, pace: Callable[[], None] = no_pace) -> None:
         super().__init__(folder, pace=pace)
-        self._changed = changed
+        self.changed: Callable[[], None] = no_pace
 
     def update_document(self, name: str, change: Callable[[Document | None], Document]) -> Document:
         """Replace a document here; the server gets it soon."""
         document = super().update_document(name, change)
-        self._changed()
+        self.changed()
         return document
 
 
@@ -168,3 +170,45 @@ class RemoteView(View):
 
     def _numbers(self) -> list[tuple[str, int]]:
         return [(undelivered_from(stream, self._store)[1], 0) for stream in self._streams()]
+
+
+# ---------------------------------------------------------------- sessions
+
+
+def recording_session(folder: Path, remote: Remote | None, durability: str) -> Session:
+    """A session that records into a folder, sends to a server, or both."""
+    pace, journals = Pace(), folder / JOURNALS
+    if remote is None:
+        store = LocalStore(folder, pace=pace)
+        return Session(store, journals, recording=True, durability=durability, pace=pace)
+    local = NotedStore(folder, pace=pace)
+    served = ServedStore(remote, local) if remote.alone else None
+    session = Session(
+        served or local,
+        journals,
+        recording=True,
+        durability=durability,
+        pace=pace,
+        catches_up=not remote.alone,
+        remote=remote,
+        view=RemoteView(remote.store, [journals], remote.destination) if remote.alone else None,
+        drained=local,
+    )
+    local.changed = session.documents_changed
+    return session
+
+
+def reading_session(url: str, prefix: str, token: str | None, folder: Path) -> Session:
+    """A session that reads an experiment from a server, with what is here and has not arrived there.
+
+    Raises:
+        ExperimentNotFound: the server has none of this name, or the token does not reach it.
+    """
+    remote = open_remote(url, prefix, token, alone=True, strict=False)
+    if remote.store.read_document(run_record.DOCUMENT) is None and not any(map(remote.store.tracks, KINDS)):
+        remote.store.close()
+        raise ExperimentNotFound(f"no experiment {prefix!r} at {url}")
+    spooled = spool_root(url).joinpath(*prefix.split("/"))
+    folders = [spooled / JOURNALS, folder / JOURNALS, folder / OUTBOX]
+    view = RemoteView(remote.store, list(dict.fromkeys(folders)), remote.destination)
+    return Session(remote.store, None, recording=False, view=view)
