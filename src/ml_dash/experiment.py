@@ -13,15 +13,18 @@ from . import run_record
 from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis
 from .analysis.recording import Recording
-from .background import Pace
+from .delivery import Remote
 from .errors import ExperimentNotFound, InvalidEntry, NotOpen
 from .journal_reader import Stream, is_alive
 from .log import Log
 from .metrics import MetricsManager
 from .params import Params
+from .remote import open_remote, reading_session, recording_session, server_url
 from .session import DURABILITIES, Session
+from .spool import spool_root
 from .stores.local import LocalStore
 from .tracks import TracksManager
+from .wire import InvalidAddress
 
 JOURNALS = ".journal"
 DEFAULT_ROOT = ".dash"
@@ -36,12 +39,18 @@ class Experiment(ExperimentAnalysis):
         prefix: owner/project/.../name, at least three parts; default: the variable `ML_DASH_PREFIX`.
         dash_root: folder that holds all experiments; default: `ML_DASH_ROOT`, else ".dash". A relative one is resolved
             here, once.
+        dash_url: a server (`https://host`) that everything is sent to as well; default: `ML_DASH_URL`, else none. The
+            recording is stored under `dash_root` first, so that an outage stops nothing; with `dash_root=None` only
+            what has not arrived yet is kept here, in the user's state folder.
+        token: what the server knows you by; default: `ML_DASH_TOKEN`.
         readme, tags, metadata: kept in `experiment.json`.
         durability: "normal": nothing is lost when the process dies, a power cut may cost some tenths of a second;
             "strict": synced inside each append; "off": never synced.
 
     Raises:
         InvalidPrefix: (a ValueError) the prefix is missing or could leave the root.
+        ValueError: `dash_url` is no address, or neither it nor `dash_root` is given.
+        MissingExtra: `dash_url` without the extra `remote`.
 
     Attributes:
         run: starts and ends the recording. tracks, metrics, params, log: what to record, usable while it runs.
@@ -52,6 +61,8 @@ class Experiment(ExperimentAnalysis):
         prefix: str | None = None,
         *,
         dash_root: str | os.PathLike[str] | None = _UNSET,
+        dash_url: str | None = None,
+        token: str | None = None,
         readme: str | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -60,7 +71,8 @@ class Experiment(ExperimentAnalysis):
         prefix = prefix if prefix is not None else os.environ.get("ML_DASH_PREFIX", "")
         self._segments = check_prefix(prefix)
         self.prefix = prefix
-        self.root = _resolved(dash_root)
+        self._url, self._token, self._alone = server_url(dash_url), token, dash_root is None
+        self.root = _resolved(dash_root, self._url)
         self.folder = self.root.joinpath(*self._segments)
         if durability not in DURABILITIES:
             raise InvalidEntry(f"durability is one of {', '.join(DURABILITIES)}, got {durability!r}")
@@ -80,14 +92,7 @@ class Experiment(ExperimentAnalysis):
         if self._session is not None:
             raise NotOpen(f"{self.prefix} is open already")
         _check_root(self.root)
-        pace = Pace()
-        session = Session(
-            LocalStore(self.folder, pace=pace),
-            self.folder / JOURNALS,
-            recording=True,
-            durability=self._durability,
-            pace=pace,
-        )
+        session = recording_session(self.folder, self._remote(), self._durability)
         self._bind(session)
         try:
             process = run_record.process_record(session.writing().writer)
@@ -120,6 +125,17 @@ class Experiment(ExperimentAnalysis):
         finally:
             self._bind(None)
 
+    def _remote(self) -> Remote | None:
+        if self._url is None:
+            return None
+        strict = self._durability == "strict"
+        return open_remote(self._url, self.prefix, self._token, alone=self._alone, strict=strict)
+
+    def _open_served(self) -> None:
+        assert self._url is not None
+        self._alone = True
+        self._bind(reading_session(self._url, self.prefix, self._token, self.folder))
+
     def _open_for_reading(self) -> None:
         store = LocalStore(self.folder, readonly=True, derive=True)
         self._bind(Session(store, self.folder / JOURNALS, recording=False))
@@ -137,6 +153,10 @@ class Experiment(ExperimentAnalysis):
     def _is_alive(self, writer: str) -> bool:
         return bool(writer) and is_alive(Stream(self.folder / JOURNALS / writer))
 
+    def _may_be_alive(self, writer: str) -> bool:
+        """As `_is_alive`; a process whose journal is not here may record on another machine."""
+        return self._is_alive(writer) or not (self.folder / JOURNALS / writer).exists()
+
     def _is_other_alive(self, writer: str) -> bool:
         return writer != self._process and self._is_alive(writer)
 
@@ -145,10 +165,20 @@ class Experiment(ExperimentAnalysis):
     @property
     def info(self) -> dict[str, Any]:
         """`experiment.json`: status, times, processes with host, command, git commit and clock readings."""
-        store = self._session.store if self._session is not None else LocalStore(self.folder, readonly=True)
-        document = store.read_document(run_record.DOCUMENT) or {}
-        status = run_record.status_of(document or None, self._is_alive)
+        document = self._run_document() or {}
+        status = run_record.status_of(document or None, self._may_be_alive if self._alone else self._is_alive)
         return {**document, "status": status} if status else document
+
+    def _run_document(self) -> dict[str, Any] | None:
+        if self._session is not None:
+            return self._session.store.read_document(run_record.DOCUMENT)
+        remote = self._remote() if self._alone else None
+        if remote is None:
+            return LocalStore(self.folder, readonly=True).read_document(run_record.DOCUMENT)
+        try:
+            return remote.store.read_document(run_record.DOCUMENT)
+        finally:
+            remote.store.close()
 
     @property
     def status(self) -> str | None:
@@ -241,7 +271,13 @@ class Run:
             self.fail(error)
 
 
-def open_experiment(prefix: str, *, dash_root: str | os.PathLike[str] | None = _UNSET) -> Experiment:
+def open_experiment(
+    prefix: str,
+    *,
+    dash_root: str | os.PathLike[str] | None = _UNSET,
+    dash_url: str | None = None,
+    token: str | None = None,
+) -> Experiment:
     """Open an experiment for reading; nothing that was recorded is touched, and it works on read-only media.
 
     Finished and crashed runs, and one that another process is recording now: what is still in its journal is included.
@@ -250,6 +286,9 @@ def open_experiment(prefix: str, *, dash_root: str | os.PathLike[str] | None = _
     Args:
         prefix: owner/project/.../name.
         dash_root: as for `Experiment`.
+        dash_url: read from this server instead, together with what is here and has not arrived there. Where only
+            `ML_DASH_URL` names one, it is asked for what is not under the root.
+        token: as for `Experiment`.
 
     Returns:
         An experiment whose `tracks`, `metrics`, `params`, `log` can be read; close it, or use it in a `with` block.
@@ -258,14 +297,22 @@ def open_experiment(prefix: str, *, dash_root: str | os.PathLike[str] | None = _
         ExperimentNotFound: (a LookupError) there is no such experiment.
         InvalidPrefix: (a ValueError) no prefix.
     """
-    experiment = Experiment(prefix, dash_root=dash_root)
-    if not experiment.folder.is_dir():
+    experiment = Experiment(prefix, dash_root=dash_root, dash_url=dash_url, token=token)
+    here = dash_root is not None and not dash_url and experiment.folder.is_dir()
+    if not here and experiment._url is not None:
+        experiment._open_served()
+        return experiment
+    if not here:
         raise ExperimentNotFound(f"no experiment {prefix!r} in {experiment.root}")
     experiment._open_for_reading()
     return experiment
 
 
-def _resolved(root: Any) -> Path:
+def _resolved(root: Any, url: str | None) -> Path:
+    if root is None and url is None:
+        raise InvalidAddress("dash_root=None needs a server: dash_url='https://host', or ML_DASH_URL")
+    if root is None and url is not None:
+        return spool_root(url)
     if root is _UNSET:
         root = os.environ.get("ML_DASH_ROOT") or DEFAULT_ROOT
     return Path(root).expanduser().resolve()
