@@ -21,7 +21,7 @@ from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
 from .experiment import JOURNALS, MARKS
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
-from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
+from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.local import LocalStore
 from .view import View
 

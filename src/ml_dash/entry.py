@@ -335,6 +335,14 @@ def to_document(fields: Mapping[str, Any]) -> bytes:
         return on_fresh_stack(encode)
 
 
+def checked_document(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping as a document will give it back; raises InvalidEntry, naming the document, where it cannot."""
+    try:
+        return from_document(to_document(fields)) or {}
+    except Exception as error:
+        raise refusal(name, fields, error) from error
+
+
 def from_document(raw: bytes) -> dict[str, Any] | None:
     """The mapping that `to_document` wrote, or None where the bytes are no JSON object."""
     found = _tolerant(raw)

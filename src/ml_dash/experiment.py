@@ -14,7 +14,8 @@ from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis
 from .analysis.recording import Recording
 from .delivery import Remote
-from .errors import ExperimentNotFound, InvalidEntry, NotOpen
+from .entry import checked_document
+from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, NotOpen
 from .journal_reader import Stream, is_alive
 from .log import Log
 from .metrics import MetricsManager
@@ -22,11 +23,14 @@ from .params import Params
 from .remote import open_remote, reading_session, recording_session, server_url
 from .session import DURABILITIES, Session
 from .spool import spool_root
+from .store import KINDS
 from .stores.local import LocalStore
 from .tracks import TracksManager
 from .wire import InvalidAddress
 
 JOURNALS = ".journal"
+MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
+"""A folder with one of these in it is an experiment, also when another program wrote it."""
 DEFAULT_ROOT = ".dash"
 
 _UNSET: Any = object()
@@ -68,7 +72,7 @@ class Experiment(ExperimentAnalysis):
         metadata: dict[str, Any] | None = None,
         durability: str = "normal",
     ) -> None:
-        prefix = prefix if prefix is not None else os.environ.get("ML_DASH_PREFIX", "")
+        prefix = _prefix(prefix)
         self._segments = check_prefix(prefix)
         self.prefix = prefix
         self._url, self._token, self._alone = server_url(dash_url), token, dash_root is None
@@ -78,7 +82,7 @@ class Experiment(ExperimentAnalysis):
             raise InvalidEntry(f"durability is one of {', '.join(DURABILITIES)}, got {durability!r}")
         self._durability = durability
         described = {"readme": readme, "tags": tags, "metadata": metadata}
-        self._extra = {name: value for name, value in described.items() if value is not None}
+        self._extra = checked_document("experiment", {n: value for n, value in described.items() if value is not None})
         self._session: Session | None = None
         self.tracks = TracksManager()
         self.metrics = MetricsManager()
@@ -298,7 +302,7 @@ def open_experiment(
         InvalidPrefix: (a ValueError) no prefix.
     """
     experiment = Experiment(prefix, dash_root=dash_root, dash_url=dash_url, token=token)
-    here = dash_root is not None and not dash_url and experiment.folder.is_dir()
+    here = dash_root is not None and not dash_url and is_experiment(experiment.folder)
     if not here and experiment._url is not None:
         experiment._open_served()
         return experiment
@@ -306,6 +310,19 @@ def open_experiment(
         raise ExperimentNotFound(f"no experiment {prefix!r} in {experiment.root}")
     experiment._open_for_reading()
     return experiment
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether something was recorded in a folder; the folders above experiments are none."""
+    return any((folder / name).exists() for name in MARKS)
+
+
+def _prefix(prefix: str | None) -> str:
+    if prefix is not None:
+        return prefix
+    if not os.environ.get("ML_DASH_PREFIX"):
+        raise InvalidPrefix("no prefix: write Experiment(prefix='owner/project/name'), or set ML_DASH_PREFIX")
+    return os.environ["ML_DASH_PREFIX"]
 
 
 def _resolved(root: Any, url: str | None) -> Path:

@@ -20,9 +20,12 @@ class MetricsManager:
 
     def __call__(self, name: str) -> MetricBuilder:
         """The metric series of a name (the rules of topics apply)."""
-        return MetricBuilder(self._open(), check_topic(name))
+        name = check_topic(name)
+        self.open()
+        return MetricBuilder(self, name)
 
-    def _open(self) -> Session:
+    def open(self) -> Session:
+        """The session of the open run; raises NotOpen outside of one."""
         if self._session is None or self._session.closed:
             raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
         return self._session
@@ -33,19 +36,19 @@ class MetricsManager:
 
     def list(self) -> list[TrackInfo]:
         """Every metric series, sorted by name."""
-        return self._open().tracks(KIND)
+        return self.open().tracks(KIND)
 
     def flush(self) -> MetricsManager:
         """Everything logged before the call is in storage, durable, on return."""
-        self._open().flush()
+        self.open().flush()
         return self
 
 
 class MetricBuilder:
     """One metric series: entries with an index, 0, 1, 2, ..., in the order of logging."""
 
-    def __init__(self, session: Session, name: str) -> None:
-        self._session, self.name = session, name
+    def __init__(self, manager: MetricsManager, name: str) -> None:
+        self._manager, self.name = manager, name
 
     def log(self, /, **fields: Any) -> MetricBuilder:
         """Log one entry; it survives the death of the process on return.
@@ -57,12 +60,12 @@ class MetricBuilder:
             InvalidEntry: (a ValueError) a field that cannot be recorded; nothing changed.
             NotOpen: outside an open run.
         """
-        self._session.put(Track(KIND, self.name), fields)
+        self._manager.open().put(Track(KIND, self.name), fields)
         return self
 
     def flush(self) -> MetricBuilder:
         """This series is in storage, durable, on return."""
-        self._session.flush()
+        self._manager.open().flush()
         return self
 
     def read(self, start_index: int = 0, limit: int | None = None) -> dict[str, Any]:
@@ -79,12 +82,12 @@ class MetricBuilder:
             InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
         """
         window = Window(first=_count("start_index", start_index), limit=_limit(limit))
-        entries = [entry for block in self._session.read(Track(KIND, self.name), window) for entry in block]
+        entries = [entry for block in self._manager.open().read(Track(KIND, self.name), window) for entry in block]
         return {"entries": entries, "count": len(entries)}
 
     def __len__(self) -> int:
         """The number of entries."""
-        return sum(len(block) for block in self._session.read(Track(KIND, self.name)))
+        return sum(len(block) for block in self._manager.open().read(Track(KIND, self.name)))
 
     def __bool__(self) -> bool:
         """A series is true also while it is empty."""

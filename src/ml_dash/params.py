@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .entry import decode_body, encode_body, refusal
+from .entry import checked_document
 from .errors import InvalidEntry, NotOpen
 from .session import Session
 
@@ -49,11 +49,8 @@ class Params:
         session = self._open()
         session.writing()
         fields = {**(mapping or {}), **values}
-        try:
-            plain = decode_body(encode_body(fields))
-        except Exception as error:
-            raise refusal("params", fields, error) from error
-        session.store.update_document(DOCUMENT, lambda known: merged(known or {}, plain))  # type: ignore[arg-type]
+        plain = checked_document(DOCUMENT, fields)
+        session.store.update_document(DOCUMENT, lambda known: merged(known or {}, plain))
         return self
 
     def get(self, name: str | None = None, default: Any = None) -> Any:

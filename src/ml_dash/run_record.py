@@ -31,17 +31,29 @@ def process_record(writer: str) -> dict[str, Any]:
     return {
         "writer": writer,
         "pid": os.getpid(),
-        "host": socket.gethostname(),
+        "host": _printable(socket.gethostname()),
         "status": RUNNING,
         "started_at": now(),
         "ended_at": None,
         "clocks": clocks(),
-        "command": [sys.executable, *sys.argv],
-        "working_directory": os.getcwd(),
+        "command": [_printable(word) for word in (sys.executable or "", *getattr(sys, "argv", []))],
+        "working_directory": _working_directory(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_state(),
     }
+
+
+def _printable(text: str) -> str:
+    """Arguments and paths may hold bytes that are no text; the record is."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _working_directory() -> str | None:
+    try:
+        return _printable(os.getcwd())
+    except OSError:  # removed under the program
+        return None
 
 
 def now() -> str:
@@ -59,16 +71,16 @@ def git_state() -> dict[str, Any] | None:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=2.0, check=True)
-    return done.stdout.strip()
+    done = subprocess.run(("git", *words), capture_output=True, timeout=2.0, check=True)
+    return done.stdout.decode(errors="backslashreplace").strip()
 
 
 def begun(document: Document | None, prefix: str, process: dict[str, Any], extra: Document, is_alive: Any) -> Document:
     """The document after a process joined: a new session unless another process is recording now."""
     known = dict(document or {})
-    processes = [_crashed_or_same(one, is_alive) for one in known.get("processes", [])]
-    alone = not any(one["status"] == RUNNING for one in processes)
-    session = int(known.get("session", 0)) + (1 if alone else 0)
+    processes = [_crashed_or_same(one, is_alive) for one in _processes(known)]
+    alone = not any(one.get("status") == RUNNING for one in processes)
+    session = _session(known) + (1 if alone else 0)
     return {
         **known,
         **extra,
@@ -82,8 +94,19 @@ def begun(document: Document | None, prefix: str, process: dict[str, Any], extra
     }
 
 
+def _processes(document: Document) -> list[Document]:
+    """The processes a document names; what another program wrote there is not taken for one."""
+    found = document.get("processes")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _session(document: Document) -> int:
+    number = document.get("session")
+    return number if type(number) is int else 0
+
+
 def _crashed_or_same(process: dict[str, Any], is_alive: Callable[[str], bool]) -> dict[str, Any]:
-    if process.get("status") == RUNNING and not is_alive(process.get("writer", "")):
+    if process.get("status") == RUNNING and not is_alive(str(process.get("writer", ""))):
         return {**process, "status": CRASHED}
     return process
 
@@ -93,7 +116,7 @@ def ended(document: Document | None, writer: str, status: str, error: str | None
     known = dict(document or {})
     end = now()
     processes = []
-    for process in known.get("processes", []):
+    for process in _processes(known):
         if process.get("writer") == writer:
             note = {"error": error} if error else {}
             process = {**process, **note, "status": status, "ended_at": end, "clocks_at_end": clocks()}
@@ -101,7 +124,7 @@ def ended(document: Document | None, writer: str, status: str, error: str | None
             process = _crashed_or_same(process, is_alive)
         processes.append(process)
     known["processes"] = processes
-    statuses = {one["status"] for one in processes if one.get("session") == known.get("session")}
+    statuses = {one.get("status") for one in processes if one.get("session") == known.get("session")}
     if RUNNING not in statuses:
         known["status"] = next((one for one in _WORST_FIRST if one in statuses), status)
         known["ended_at"] = end
@@ -114,6 +137,6 @@ def status_of(document: Document | None, is_alive: Callable[[str], bool]) -> str
         return None
     status = document.get("status")
     if status != RUNNING:
-        return str(status)
-    alive = any(is_alive(one.get("writer", "")) for one in document.get("processes", []))
+        return None if status is None else str(status)
+    alive = any(is_alive(str(one.get("writer", ""))) for one in _processes(document))
     return RUNNING if alive else CRASHED

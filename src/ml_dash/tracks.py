@@ -36,10 +36,11 @@ class TracksManager:
     Calling it with a topic gives the `TrackBuilder` of that topic, the same one each time.
     """
 
-    __slots__ = ("_builders", "_session")
+    __slots__ = ("_builders", "_kept", "_session")
 
     def __init__(self) -> None:
         self._builders: dict[str, TrackBuilder] = {}
+        self._kept: dict[str, TrackBuilder] = {}
         self._session: Session | None = None
 
     def __call__(self, topic: str) -> TrackBuilder:
@@ -68,7 +69,11 @@ class TracksManager:
         """A run started (or ended: None); builders that the user kept go on with it."""
         self._session = session
         if session is None:
-            self._builders.clear()
+            self._kept, self._builders = {**self._kept, **self._builders}, {}
+            return
+        for builder in self._kept.values():
+            builder.attach(session)
+        self._kept, self._builders = {}, self._kept
 
     def flush(self) -> TracksManager:
         """Everything appended before the call is in storage, durable, on return; returns the manager.
@@ -113,11 +118,15 @@ class TrackBuilder(TrackAnalysis):
     __slots__ = ("_id", "_journal", "_session", "topic")
 
     def __init__(self, session: Session, topic: str) -> None:
-        self._session, self.topic = session, topic
-        self._id = 0
+        self.topic = topic
+        self.attach(session)
+
+    def attach(self, session: Session) -> None:
+        """Write to and read from this session from now on."""
+        self._session, self._id = session, 0
         self._journal = _NO_JOURNAL if session.journal is None else session.journal
         if session.journal is not None:
-            self._id = session.journal.track_id(Track(MERGED, topic))
+            self._id = session.journal.track_id(Track(MERGED, self.topic))
 
     # -------------------------------------------------------------- writing
 
