@@ -91,8 +91,8 @@ def _targets(chosen: Sequence[TrackInfo], output: str | None, form: str) -> list
     path = Path(output)
     if len(chosen) == 1 and not (path.is_dir() or output.endswith(("/", os.sep))):
         return [path]
-    if path.exists() and not path.is_dir():
-        raise click.UsageError(f"{path} is a file; {len(chosen)} topics need a folder")
+    if not path.is_dir() and (path.exists() or path.suffix in SUFFIXES):
+        raise click.UsageError(f"{path} is a file's name; {len(chosen)} topics need a folder")
     return [path / f"{name}{ENDINGS[form]}" for name in _names([info.topic for info in chosen])]
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from ..store import Entry
@@ -29,9 +30,8 @@ def csv_chunks(read: Callable[[], Iterable[list[Entry]]]) -> Iterator[bytes]:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for block in read():
-        for entry in block:
-            cells = dict(_cells(entry))
-            writer.writerow([cells.get(column, "") for column in columns])
+        parts = dict(_parts_of(block))
+        writer.writerows(zip(*(parts.get(column) or repeat(None, len(block)) for column in columns), strict=True))
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()
@@ -41,37 +41,42 @@ def csv_chunks(read: Callable[[], Iterable[list[Entry]]]) -> Iterator[bytes]:
 
 def _columns(blocks: Iterable[list[Entry]]) -> list[str]:
     """Every column that occurs, fields in order of appearance, the parts of a field together."""
-    fields: dict[str, dict[str, None]] = {"timestamp": {"timestamp": None}}
+    fields: dict[str, dict[str, None]] = {}
     for block in blocks:
-        for entry in block:
-            for name, value in entry.items():
-                parts = fields.setdefault(name, {})
-                if type(value) not in (list, dict):
-                    parts[name] = None
-                else:
-                    parts.update(dict.fromkeys(part for part, _ in _parts(name, value)))
-    return [part for parts in fields.values() for part in parts]
+        for name, values in _fields(block).items():
+            fields.setdefault(name, {}).update((part, None) for part, _ in _parts(name, values))
+    return [part for parts in fields.values() for part in parts] or ["timestamp"]
 
 
-def _cells(entry: Entry) -> Iterator[tuple[str, Any]]:
-    for name, value in entry.items():
-        yield from _parts(name, value)
+def _fields(block: list[Entry]) -> dict[str, list[Any]]:
+    """The block by fields; None where an entry lacks one."""
+    names = dict.fromkeys(name for layout in dict.fromkeys(map(tuple, block)) for name in layout)
+    return {name: [entry.get(name) for entry in block] for name in names}
 
 
-def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if type(value) is list and value:
-        for number, item in enumerate(value):
-            yield from _parts(f"{name}[{number}]", item)
-    elif type(value) is dict and value:
-        for part, item in value.items():
-            yield from _parts(f"{name}.{part}", item)
-    else:
-        yield name, _cell(value)
+def _parts_of(block: list[Entry]) -> Iterator[tuple[str, Sequence[Any]]]:
+    for name, values in _fields(block).items():
+        yield from _parts(name, values)
+
+
+def _parts(name: str, values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """A column taken apart until every value of a part fits a cell."""
+    kinds = set(map(type, values))
+    if not kinds & {list, dict, bool}:
+        yield name, values
+        return
+    plain = [_cell(value) for value in values]
+    if any(value is not None for value in plain) or kinds <= {bool, type(None)}:
+        yield name, plain
+    for number in range(max((len(value) for value in values if type(value) is list), default=0)):
+        items = [value[number] if type(value) is list and len(value) > number else None for value in values]
+        yield from _parts(f"{name}[{number}]", items)
+    for key in dict.fromkeys(key for value in values if type(value) is dict for key in value):
+        yield from _parts(f"{name}.{key}", [value.get(key) if type(value) is dict else None for value in values])
 
 
 def _cell(value: Any) -> Any:
-    if value is None or value == [] or value == {}:
-        return ""
-    if isinstance(value, bool):
+    """What the cell of a value that is no list or dict holds."""
+    if type(value) is bool:
         return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else value
+    return None if type(value) in (list, dict) else value
