@@ -38,9 +38,9 @@ class MetricsManager:
         """Every metric series, sorted by name."""
         return self.open().tracks(KIND)
 
-    def flush(self) -> MetricsManager:
-        """Everything logged before the call is in storage, durable, on return."""
-        self.open().flush()
+    def flush(self, timeout_s: float | None = 30.0) -> MetricsManager:
+        """Everything logged before the call is in storage, durable, on return; `timeout_s` as for `tracks.flush`."""
+        self.open().flush(timeout_s)
         return self
 
 
@@ -63,9 +63,9 @@ class MetricBuilder:
         self._manager.open().put(Track(KIND, self.name), fields)
         return self
 
-    def flush(self) -> MetricBuilder:
-        """This series is in storage, durable, on return."""
-        self._manager.open().flush()
+    def flush(self, timeout_s: float | None = 30.0) -> MetricBuilder:
+        """This series is in storage, durable, on return; `timeout_s` as for `tracks.flush`."""
+        self._manager.open().flush(timeout_s)
         return self
 
     def read(self, start_index: int = 0, limit: int | None = None) -> dict[str, Any]:

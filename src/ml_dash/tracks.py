@@ -75,13 +75,17 @@ class TracksManager:
             builder.attach(session)
         self._kept, self._builders = {}, self._kept
 
-    def flush(self) -> TracksManager:
+    def flush(self, timeout_s: float | None = 30.0) -> TracksManager:
         """Everything appended before the call is in storage, durable, on return; returns the manager.
+
+        Args:
+            timeout_s: with a server: how long to wait for it, None for ever. What has not arrived by then is safe here
+                and said in a warning; until the server answers again, following flushes do not wait.
 
         Raises:
             OSError: the disk is full; nothing is lost, the journal keeps it.
         """
-        self._open().flush()
+        self._open().flush(timeout_s)
         return self
 
     def list(self) -> list[TrackInfo]:
@@ -208,13 +212,16 @@ class TrackBuilder(TrackAnalysis):
             journal.write_apart(body)
         return self
 
-    def flush(self) -> TrackBuilder:
+    def flush(self, timeout_s: float | None = 30.0) -> TrackBuilder:
         """This topic's entries are in storage, durable, on return. Other topics' may be stored with them.
+
+        Args:
+            timeout_s: as for `tracks.flush`.
 
         Raises:
             OSError: the disk is full; nothing is lost, the journal keeps it.
         """
-        self._session.flush()
+        self._session.flush(timeout_s)
         return self
 
     # -------------------------------------------------------------- reading
