@@ -129,7 +129,7 @@ class DataFile:
         return 0
 
     def _scan(self, fd: int, size: int, pace: Callable[[], None] = lambda: None) -> Index:
-        return ix.scan(_whole_lines(self._files, fd, size), pace)
+        return ix.scan(whole_lines(self._files, fd, size), pace)
 
     def saved(self, fd: int, index: Index, *, whole: bool = False) -> None:
         """Remember and store the index that belongs to the file as it is now. Derived data: a failure is no loss."""
@@ -303,7 +303,7 @@ def _is_torn(line: bytes) -> bool:
     return ours and from_line(line) is None and from_document(line) is None
 
 
-def _whole_lines(files: Files, fd: int, size: int, chunk_bytes: int = ix.BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
+def whole_lines(files: Files, fd: int, size: int, chunk_bytes: int = ix.BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
     """The file in chunks that end with a line; the last one may lack its newline."""
     offset, rest = 0, b""
     while offset + len(rest) < size:
