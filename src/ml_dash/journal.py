@@ -285,13 +285,17 @@ class Journal:
             number = next(self._numbers)
             self._files.write_at(fd, segment_header(self.writer, number), 0)
             self._files.replace(path, segment_path(self.path, number))
+            path = segment_path(self.path, number)
+            try:
+                if self._durability == "strict":
+                    self._files.sync_folder(self.path)
+            except OSError:
+                self._files.remove(path)
+                raise
             if self._swap(number, end):
                 break
             # A signal handler has gone on to a later segment, and may have drained up to there: to the end again.
-            path = segment_path(self.path, number)
         self._drop_ready()
-        if self._durability == "strict":
-            self._files.sync_folder(self.path)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,3 +28,14 @@ def journal_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Both ways a journal is written: through a mapping, and with write(2)."""
     monkeypatch.setenv("ML_DASH_JOURNAL", request.param)
     return str(request.param)
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[Path | None]:
+    """A folder in memory, or None where the system has none."""
+    place = Path("/dev/shm")
+    if not os.access(place, os.W_OK):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir=place, prefix="ml_dash-") as folder:
+        yield Path(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..entry import to_lines
 from ..files import Files
 from .datafile import DataFile, Snapshot
-from .index import Block, Index
+from .index import Block, Fingerprint, Index
 from .sweep import sweep
 
 _COPY_BYTES = 1 << 20
@@ -38,7 +38,7 @@ def compact_file(data: DataFile, files: Files, pace: Callable[[], None]) -> bool
             files.sync(fd)
             _replace(hidden, data, files)
             data.forget()
-            data.saved(fd, merged, whole=True)
+            data.saved(Fingerprint.of(os.fstat(fd)), merged, whole=True)
         except BaseException:
             files.remove(hidden)
             raise

@@ -107,6 +107,13 @@ class DataFile:
         else:
             self._files.write(fd, b"\n")
 
+    def size(self) -> int:
+        """The file's length; 0 where there is none."""
+        try:
+            return os.stat(self.path).st_size
+        except FileNotFoundError:
+            return 0
+
     def heal(self) -> None:
         """See to it that the file ends with a whole line."""
         try:
@@ -131,9 +138,8 @@ class DataFile:
     def _scan(self, fd: int, size: int, pace: Callable[[], None] = lambda: None) -> Index:
         return ix.scan(whole_lines(self._files, fd, size), pace)
 
-    def saved(self, fd: int, index: Index, *, whole: bool = False) -> None:
+    def saved(self, fingerprint: Fingerprint, index: Index, *, whole: bool = False) -> None:
         """Remember and store the index that belongs to the file as it is now. Derived data: a failure is no loss."""
-        fingerprint = Fingerprint.of(os.fstat(fd))
         since = 0 if whole else max(0, self._persisted - 1)
         self._written = (fingerprint, index)
         try:
@@ -243,10 +249,11 @@ class DataFile:
 
 
 class Appender:
-    """A data file open at its end: `write`, then `sync`, then `finish` or `abandon`."""
+    """A data file open at its end: `write`, then `sync`, which closes it, then `finish` or `abandon`."""
 
     def __init__(self, file: DataFile, fd: int, index: Index, files: Files) -> None:
         self._file, self._fd, self._files = file, fd, files
+        self._fingerprint: Fingerprint | None = None
         self.index, self.start = index, files.size(fd)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -274,14 +281,21 @@ class Appender:
         return self.index.size
 
     def sync(self) -> None:
-        """The lines are on the device on return."""
+        """The lines are on the device on return, and the file is closed: a batch may be of more series than files may
+        be open."""
         self._put()
         self._files.sync(self._fd)
+        self._fingerprint = Fingerprint.of(os.fstat(self._fd))
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        self._files.close(fd)
 
     def finish(self) -> None:
         """The lines are committed: store the index that fits them."""
-        self._file.saved(self._fd, self.index)
-        self._files.close(self._fd)
+        assert self._fingerprint is not None
+        self._file.saved(self._fingerprint, self.index)
 
     def abandon(self, *, cut: bool) -> None:
         """The batch failed: cut the file back to where it was, unless its lines may be committed.
@@ -290,11 +304,14 @@ class Appender:
         """
         self._file.forget()
         try:
+            if cut and self._fd < 0:
+                self._fd = self._files.open(self._file.path, os.O_WRONLY)
             if cut:
                 self._files.truncate(self._fd, self.start)
         except OSError:
             pass
-        self._files.close(self._fd)
+        if self._fd >= 0:
+            self._close()
 
 
 def _is_torn(line: bytes) -> bool:

@@ -114,8 +114,8 @@ class Layout:
     def _stored_topic(self, folder: Path) -> str | None:
         try:
             return check_topic(json.loads(self._files.read(folder / TOPIC))["topic"])
-        except (OSError, ValueError, KeyError, TypeError):  # InvalidTopic is a ValueError
-            return None
+        except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError, KeyError, TypeError):
+            return None  # InvalidTopic is a ValueError; a failing disk is no answer: the track would get a second folder
 
     def _by_hand(self, folder: Path) -> str | None:
         try:

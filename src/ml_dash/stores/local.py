@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,24 +122,24 @@ class LocalStore:
             state = self._state.read()
             if state.writers.get(batch.writer, 0) >= batch.number:
                 return
-            sequences, open_files = dict(state.sequences), dict[Path, Appender]()
+            appenders: list[Appender] = []
             try:
+                paths = {track: self._layout.claim(track) for track in groups}
+                state = self._with_new_sequences(state, paths)
+                sequences = dict(state.sequences)
                 for track, bodies in groups.items():
-                    self._append_series(track, bodies, sequences, open_files)
-                for path, appender in open_files.items():
-                    name = self._name(path)
-                    if name in sequences:
-                        sequences[name] = appender.size()
-                    appender.sync()
+                    appenders.append(self._file(paths[track]).open_for_append())
+                    self._append_series(track, bodies, sequences, self._name(paths[track]), appenders[-1])
+                    appenders[-1].sync()
                     self._pace()
                 writers = {**state.writers, batch.writer: batch.number}
                 self._state.write(State(state.generation + 1, writers, sequences))
             except BaseException:
                 undo = not self._may_be_committed(batch)
-                for appender in open_files.values():
+                for appender in appenders:
                     appender.abandon(cut=undo)
                 raise
-            for appender in open_files.values():
+            for appender in appenders:
                 appender.finish()
 
     def _may_be_committed(self, batch: Batch) -> bool:
@@ -149,23 +149,30 @@ class LocalStore:
         except OSError:
             return True
 
+    def _with_new_sequences(self, state: State, paths: Mapping[Track, Path]) -> State:
+        """The state with every sequence that begins with this batch, so that the lines of a crashed attempt are known
+        for what they are. One that has lines already and is not in the state is somebody else's, or the state is lost.
+        """
+        sequences = {self._name(path): path for track, path in paths.items() if track.kind != MERGED}
+        unknown = {name: path for name, path in sequences.items() if name not in state.sequences}
+        new = {name: 0 for name, path in unknown.items() if not self._file(path).size()}
+        if new:
+            state = State(state.generation + 1, state.writers, {**state.sequences, **new})
+            self._state.write(state)
+        return state
+
     def _append_series(
-        self, track: Track, bodies: list[bytes], sequences: dict[str, int], open_files: dict[Path, Appender]
+        self, track: Track, bodies: list[bytes], sequences: dict[str, int], name: str, appender: Appender
     ) -> None:
-        path = self._layout.claim(track)
-        appender = open_files[path] = self._file(path).open_for_append()
-        known: Counter[bytes] = Counter()
-        if track.kind != MERGED:
-            name = self._name(path)
-            known.update(appender.tail(sequences.get(name, 0)).splitlines(keepends=True))
-            sequences[name] = appender.start
         if track.kind == MERGED:
             for lines in ascending_lines(bodies, self._pace):
                 appender.write(*lines)
             return
+        known = Counter(appender.tail(sequences.get(name, 0)).splitlines(keepends=True))
         for entries in timed(bodies, self._pace):
             for stamp, line in _without([(stamp, to_line(stamp, fields)) for stamp, fields in entries], known):
                 appender.write(line, stamp, stamp, 1)
+        sequences[name] = appender.size()
 
     def _name(self, path: Path) -> str:
         """A data file's name in the state."""

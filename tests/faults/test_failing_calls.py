@@ -1,0 +1,241 @@
+"""Row 5: the k-th call to the file system fails, or is the last one of the process. What was acknowledged is there."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import figures
+from .abandon import Recording, read_all
+from .checks import check_clean
+from .faulty import Died, FaultyFiles
+
+SEGMENT_BYTES = 8 << 10
+BLOB = "x" * 600_000
+"""Two of these are more than `extend` writes beside the others' appends."""
+
+
+class Story:
+    """A recording with everything in it that touches files, and the list of what was acknowledged."""
+
+    def __init__(self, folder: Path, files: FaultyFiles, durability: str) -> None:
+        self.folder, self.files, self.durability = folder, files, durability
+        self.wanted: dict[str, Any] = {"log": [], "metrics m": [], "t": {}, "late/t": {}, "blob": {}}
+        self.unsure: list[tuple[str, Any]] = []
+        self.errors: list[BaseException] = []
+
+    def tell(self, *, close: bool = True) -> Recording | None:
+        """Record it; the errors that were raised are kept in `errors`. None where not even opening worked."""
+        with self._noting():
+            recording = None
+            recording = Recording(self.folder, files=self.files, durability=self.durability)
+        if recording is None:
+            return None
+        journal = recording.session.journal
+        assert journal is not None
+        journal._segment_bytes = SEGMENT_BYTES  # so that a short story fills several
+        for chapter in range(3):
+            self._chapter(recording, chapter)
+        if close:
+            self._do(recording.close)
+        return recording
+
+    def _chapter(self, recording: Recording, chapter: int) -> None:
+        journal, store = recording.session.journal, recording.store
+        for n in range(chapter * 12, chapter * 12 + 12):
+            self._append(recording, "t", n / 10, n=n, text="y" * 150)
+            self._append(recording, "late/t", float(n if n % 3 else n - 20), n=n)
+            self._append(recording, "t", n / 10, more=n)
+        for n in range(chapter * 3, chapter * 3 + 3):
+            self._do(lambda: recording.metrics("m").log(n=n), ("metrics m", n))  # noqa: B023
+            self._do(lambda: recording.log("text", n=n), ("log", n))  # noqa: B023
+        self._do(journal.prepare)  # type: ignore[union-attr]
+        self._do(journal.sync)  # type: ignore[union-attr]
+        if chapter == 1:
+            self._do(lambda: recording.tracks("blob").extend(_ts=[1.0, 2.0], blob=[BLOB, BLOB]), ("blob", None))
+        self._do(recording.session.flush)
+        if chapter:
+            self._do(store.compact_all)
+        self._do(lambda: store.update_document("params", lambda known: {**(known or {}), f"p{chapter}": chapter}))
+
+    def _append(self, recording: Recording, topic: str, at: float, **fields: Any) -> None:
+        self._do(lambda: recording.tracks(topic).append(_ts=at, **fields), (topic, (at, fields)))
+
+    def _do(self, action: Callable[[], object], what: tuple[str, Any] | None = None) -> None:
+        """An action; where it returns, `what` is acknowledged; where the process dies in it, it may be there or not."""
+        try:
+            with self._noting():
+                action()
+                if what is not None:
+                    self._acknowledge(*what)
+        except Died:
+            if what is not None:
+                self.unsure.append(what)
+            raise
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            assert "on purpose" in str(error), f"another error than the injected one: {error!r}"
+            self.errors.append(error)
+
+    def _acknowledge(self, series: str, what: Any) -> None:
+        if series == "blob":
+            self.wanted["blob"] = {1.0: {"blob": BLOB}, 2.0: {"blob": BLOB}}
+        elif isinstance(self.wanted[series], list):
+            self.wanted[series].append(what)
+        else:
+            known = self.wanted[series].setdefault(what[0], {})
+            known.update(what[1])
+
+    def check(self, found: dict[str, list[dict[str, Any]]], label: str) -> None:
+        """What was acknowledged is there, once, and nothing else but what was under way when the process died."""
+        one = self._differences(found)
+        if one and self.unsure:
+            self._acknowledge(*self.unsure.pop())
+            one = self._differences(found)
+        assert not one, f"{label}: {one}"
+
+    def _differences(self, found: dict[str, list[dict[str, Any]]]) -> str:
+        for series, wanted in self.wanted.items():
+            entries = found.get(series, [])
+            if isinstance(wanted, list):
+                there: Any = [entry["n"] for entry in entries]
+                if [entry["index"] for entry in entries] != list(range(len(entries))):
+                    return f"{series}: indices {[entry['index'] for entry in entries]}"
+            else:
+                there = {one["timestamp"]: {k: v for k, v in one.items() if k != "timestamp"} for one in entries}
+                if [one["timestamp"] for one in entries] != sorted(there):
+                    return f"{series} does not ascend"
+            if there != wanted:
+                return f"{series} is {_short(there)}, not {_short(wanted)}"
+        return ""
+
+
+def _short(value: object) -> str:
+    text = repr(value).replace(BLOB, "<blob>").replace("y" * 150, "<y>")
+    return text if len(text) < 1500 else text[:700] + " ... " + text[-700:]
+
+
+def _calls(folder: Path, durability: str, **options: Any) -> int:
+    """How many calls the whole story makes; it is told once without a fault, and is right."""
+    files = FaultyFiles()
+    story = Story(folder, files, durability)
+    recording = story.tell(**options)
+    if not options.get("close", True) and recording is not None:
+        recording.die()
+    story.check(read_all(folder), "without a fault")
+    shutil.rmtree(folder)
+    assert not story.errors
+    assert files.calls > 200, files.calls
+    return files.calls
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shared_memory: Path | None) -> Path:
+    """In memory where there is some, because a thousand recordings are made."""
+    return (shared_memory or tmp_path) / "run"
+
+
+@pytest.mark.parametrize("durability", ["normal", "strict"])
+@pytest.mark.parametrize("ending", ["close", "death"])
+def test_call_fails(folder: Path, journal_mode: str, durability: str, ending: str) -> None:
+    """Any one call fails: the error is an OSError, or is dealt with; all that was acknowledged is there, nothing else.
+
+    The recording then ends well, or its process dies.
+    """
+    if durability == "strict" and journal_mode == "map":
+        pytest.skip("strict journals are never mapped")
+    raised = 0
+    for k in range(1, _calls(folder, durability) + 1):
+        story = Story(folder, FaultyFiles(fail_at=k), durability)
+        recording = story.tell(close=ending == "close")
+        if ending == "death" and recording is not None:
+            recording.die()
+        label = f"call {k} ({story.files.made[k - 1] if k <= story.files.calls else 'none'}) failed: {story.errors}"
+        _check(story, folder, label)
+        raised += len(story.errors)
+        figures.count("calls failed")
+    assert raised > 100
+
+
+def test_calls_fail_for_good(folder: Path, journal_mode: str) -> None:
+    """From call k on everything fails, the close included; what was acknowledged comes with the next open."""
+    for k in range(1, _calls(folder, "normal") + 1, 3):
+        story = Story(folder, FaultyFiles(fail_at=k, once=False), "normal")
+        story.tell()
+        _check(story, folder, f"every call from {k} on failed")
+        figures.count("calls failed")
+
+
+@pytest.mark.parametrize("durability", ["normal", "off"])
+def test_dies_in_call(folder: Path, journal_mode: str, durability: str) -> None:
+    """The process dies in any one call, its write half done: all that was acknowledged is there, once."""
+    for k in range(1, _calls(folder, durability) + 1):
+        story = Story(folder, FaultyFiles(die_at=k), durability)
+        recording = None
+        try:
+            recording = story.tell()
+        except Died:
+            pass
+        _let_go()
+        _check(story, folder, f"died in call {k} ({story.files.made[k - 1] if recording is None else 'none'})")
+        figures.count("deaths in a call")
+
+
+def test_dies_while_recovering(folder: Path, journal_mode: str) -> None:
+    """The process that recovers dies too, at any call, and the next one too: still everything, once."""
+    total = 0
+    for k in range(1, 1000):
+        story = Story(folder, FaultyFiles(), "normal")
+        recording = story.tell(close=False)
+        assert recording is not None
+        for n in range(100, 110):
+            story._append(recording, "t", n / 10, n=n)
+            story._do(lambda: recording.metrics("m").log(n=n), ("metrics m", n))  # noqa: B023
+        recording.die()
+        died = 0
+        for _ in range(3):
+            try:
+                Recording(folder, files=FaultyFiles(die_at=k)).close()
+            except Died:
+                died += 1
+            _let_go()
+            story.check(read_all(folder), f"died in call {k} of recovery, {died} times")
+        total += died
+        _check(story, folder, f"died in call {k} of recovery")
+        figures.count("deaths in a call", died)
+        if not died:
+            break
+    assert total > 60
+
+
+def _let_go() -> None:
+    """What the kernel does for a dead process."""
+    from ml_dash import session
+    from ml_dash.files import drop_locks
+
+    drop_locks()
+    for one in list(session._sessions):
+        one.closed = True
+        one.after_fork_in_child()
+        session._sessions.discard(one)
+
+
+def _check(story: Story, folder: Path, label: str) -> None:
+    """As a reader sees it, after recovery, and after one more recording."""
+    if folder.exists():
+        story.check(read_all(folder), f"{label}, read")
+        Recording(folder).close()
+    story.check(read_all(folder) if folder.exists() else {}, f"{label}, recovered")
+    check_clean(folder)
+    left = [one.name for one in folder.rglob("*") if one.name.endswith((".tmp", ".new", ".compact"))]
+    assert len(left) <= 1, left
+    shutil.rmtree(folder, ignore_errors=True)
