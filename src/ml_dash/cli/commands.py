@@ -36,7 +36,13 @@ SECTIONS: dict[str, dict[str, Listed]] = {
     "Move": {
         "export": Listed("export_command:export", "Write topics as JSON lines, JSON, CSV, Parquet or motion capture."),
     },
-    "Look after": {},
+    "Look after": {
+        "verify": Listed("keep_commands:verify", "Read every line and journal record, and check derived files."),
+        "recover": Listed("keep_commands:recover", "Store what processes that died left in their journals."),
+        "compact": Listed("keep_commands:compact", "Give every track one line per timestamp, ascending."),
+        "du": Listed("keep_commands:du", "Show what experiments occupy on the disk."),
+        "rm": Listed("keep_commands:rm", "Delete an experiment, or some of its topics, for good."),
+    },
     "Try": {
         "demo": Listed("demo_command:demo", "Record a simulated robot arm that picks up a block and places it."),
     },

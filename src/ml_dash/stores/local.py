@@ -306,6 +306,10 @@ class LocalStore:
         except StoreCorrupt:
             return float("inf")
 
+    def path_of(self, track: Track) -> Path | None:
+        """The data file of a series, or None where nobody recorded it."""
+        return self._layout.find(track)
+
     def topics(self, kind: str = MERGED) -> list[str]:
         """The topics of a kind, sorted; no series is looked at."""
         self._check_open()

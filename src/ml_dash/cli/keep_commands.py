@@ -1,0 +1,300 @@
+"""`ml-dash compact`, `recover`, `verify`, `rm` and `du`: looking after what was recorded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .output import count, note, print_json, print_table, progress, size
+
+if TYPE_CHECKING:
+    from ..catalog import LocalCatalog
+    from ..stores.local import LocalStore
+
+prefixes_argument = click.argument("prefixes", metavar="[PREFIX]...", nargs=-1, shell_complete=options.complete_prefix)
+
+PROBLEM = 1
+
+
+# ---------------------------------------------------------------- compact
+
+
+@click.command()
+@prefixes_argument
+@options.root_option
+@options.json_option
+def compact(prefixes: tuple[str, ...], dash_root: str, as_json: bool) -> None:
+    """Give every track one line per timestamp, ascending.
+
+    Readers do that merging on the fly; afterwards they need not. Closing a run does it anyway.
+    """
+    catalog = options.catalog_of(dash_root)
+    rewritten: list[dict[str, Any]] = []
+    chosen = options.some_prefixes(catalog, prefixes)
+    with progress() as bars:
+        task = bars.add_task("compacting", total=len(chosen))
+        for prefix in chosen:
+            bars.update(task, description=prefix)
+            rewritten += _compacted(catalog, prefix)
+            bars.advance(task)
+    if as_json:
+        print_json(rewritten)
+    elif rewritten:
+        rows = [(one["prefix"], one["topic"], size(one["before_bytes"]), size(one["after_bytes"])) for one in rewritten]
+        print_table(["&PREFIX", "&TOPIC", ">BEFORE", ">AFTER"], rows)
+    else:
+        note(f"nothing to do: every track of {count(len(chosen), 'experiment')} has that form already")
+
+
+def _compacted(catalog: LocalCatalog, prefix: str) -> Iterator[dict[str, Any]]:
+    from ..store import MERGED, Track
+
+    store = _writable(catalog, prefix)
+    try:
+        for topic in store.topics():
+            path = store.path_of(Track(MERGED, topic))
+            before = path.stat().st_size if path is not None and path.exists() else 0
+            if path is not None and store.compact(Track(MERGED, topic)):
+                after = path.stat().st_size
+                yield {"prefix": prefix, "topic": topic, "before_bytes": before, "after_bytes": after}
+    finally:
+        store.close()
+
+
+def _writable(catalog: LocalCatalog, prefix: str) -> LocalStore:
+    from ..stores.local import LocalStore
+
+    return LocalStore(catalog.folder(prefix))
+
+
+# ---------------------------------------------------------------- recover
+
+
+@click.command()
+@prefixes_argument
+@options.root_option
+@options.json_option
+def recover(prefixes: tuple[str, ...], dash_root: str, as_json: bool) -> int:
+    """Store what processes that died left in their journals.
+
+    The next run of the experiment does the same; reading includes it anyway. Runs that are being recorded are left
+    alone. Exit code 1 when a journal was damaged: its sound records are stored, and it is kept aside.
+    """
+    catalog = options.catalog_of(dash_root)
+    found = [_recovered(catalog, prefix) for prefix in options.some_prefixes(catalog, prefixes)]
+    found = [one for one in found if one["journals"] or one["damage"]]
+    if as_json:
+        print_json(found)
+    else:
+        for one in found:
+            click.echo(
+                f"{one['prefix']}: {count(one['journals'], 'journal')}, {count(one['entries'], 'entry')} recovered"
+            )
+            for damage in one["damage"]:
+                click.echo(f"  {damage}")
+        if not found:
+            note("nothing to recover")
+    return PROBLEM if any(one["damage"] for one in found) else 0
+
+
+def _recovered(catalog: LocalCatalog, prefix: str) -> dict[str, Any]:
+    from ..drain import Drain
+    from ..experiment import JOURNALS
+    from ..journal_reader import is_alive, streams
+
+    folder = catalog.folder(prefix) / JOURNALS
+    dead = [stream for stream in streams(folder) if not is_alive(stream)]
+    result: dict[str, Any] = {"prefix": prefix, "journals": 0, "entries": 0, "damage": []}
+    if not dead:
+        return result
+    store = _writable(catalog, prefix)
+    try:
+        waiting = _waiting(catalog, prefix)
+        drain = Drain(folder, store, None)
+        with drain.exclusively() as free:
+            result["journals"] = drain.recover() if free else 0
+        if not any(is_alive(stream) for stream in streams(folder)):
+            store.compact_all()
+    finally:
+        store.close()
+    return {**result, "entries": waiting - _waiting(catalog, prefix), "damage": drain.damage}
+
+
+def _waiting(catalog: LocalCatalog, prefix: str) -> int:
+    """How many entries of an experiment are in journals only."""
+    from ..store import Track
+
+    view = catalog.store(prefix).view
+    return sum(len(view.pending(Track(kind, t))) for kind in options.KINDS for t in view.pending_topics(kind))
+
+
+# ---------------------------------------------------------------- verify
+
+
+@click.command()
+@prefixes_argument
+@options.root_option
+@click.option("-q", "--quiet", is_flag=True, help="Only problems, no notes.")
+@options.json_option
+def verify(prefixes: tuple[str, ...], dash_root: str, quiet: bool, as_json: bool) -> int:
+    """Read every line and journal record, and check derived files.
+
+    Nothing is changed. Exit code 1 when there is a problem; notes tell what the next use mends by itself.
+    """
+    from ..verify import size_to_verify
+    from ..verify import verify as look
+
+    catalog = options.catalog_of(dash_root)
+    chosen = options.some_prefixes(catalog, prefixes)
+    found: list[dict[str, Any]] = []
+    with progress(quiet=as_json) as bars:
+        task = bars.add_task("verifying", total=sum(size_to_verify(catalog.folder(prefix)) for prefix in chosen))
+        for prefix in chosen:
+            bars.update(task, description=prefix)
+            for finding in look(catalog.folder(prefix), advance=lambda done: bars.advance(task, done)):
+                place = finding.path.relative_to(catalog.root).as_posix()
+                found.append({"prefix": prefix, "file": place, "problem": finding.problem, "text": finding.text})
+    problems = sum(one["problem"] for one in found)
+    if as_json:
+        print_json(found)
+        return PROBLEM if problems else 0
+    for one in found:
+        if one["problem"] or not quiet:
+            word = click.style("problem", fg="red") if one["problem"] else "note   "
+            click.echo(f"{word}  {one['file']}: {one['text']}")
+    note(f"{count(len(chosen), 'experiment')} verified, {count(problems, 'problem')}")
+    return PROBLEM if problems else 0
+
+
+# ---------------------------------------------------------------- rm
+
+
+@click.command()
+@options.prefix_argument
+@options.topics_argument
+@options.kind_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@options.root_option
+def rm(prefix: str, topics: tuple[str, ...], kind: str, yes: bool, dash_root: str) -> None:
+    """Delete an experiment, or some of its topics, for good.
+
+    PREFIX is one experiment, no pattern; TOPICS may be patterns. Asks before anything is deleted.
+    """
+    from ..store import Track
+
+    catalog = options.catalog_of(dash_root)
+    prefix = options.one_prefix(catalog, prefix)
+    if not topics:
+        _confirm(f"Delete {prefix} with {_amount(catalog.folder(prefix))}?", yes)
+        catalog.remove(prefix)
+        note(f"deleted {prefix}")
+        return
+    store = _writable(catalog, prefix)
+    try:
+        chosen = options.matching(store.topics(kind), topics, prefix)
+        _confirm(f"Delete {', '.join(chosen)} of {prefix}?", yes)
+        for topic in chosen:
+            store.remove(Track(kind, topic))
+    finally:
+        store.close()
+    note(f"deleted {count(len(chosen), 'topic')} of {prefix}")
+
+
+def _amount(folder: Path) -> str:
+    from ..files import FILES
+    from ..stores.layout import Layout
+
+    topics = sum(len(Layout(folder, FILES).topics(kind)) for kind in ("tracks", "metrics"))
+    return f"{count(topics, 'topic')}, {size(sum(_sizes(folder).values()))}"
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody to ask: give --yes to delete without asking")
+    click.confirm(question, abort=True, err=True)
+
+
+# ---------------------------------------------------------------- du
+
+
+@click.command()
+@prefixes_argument
+@click.option("-t", "--topics", is_flag=True, help="The topics of each experiment too.")
+@options.root_option
+@options.json_option
+def du(prefixes: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -> None:
+    """Show what experiments occupy on the disk.
+
+    DATA is what was recorded; DERIVED (index, types, columns) can be deleted at any time; JOURNAL is not stored yet.
+    """
+    catalog = options.catalog_of(dash_root)
+    chosen = options.some_prefixes(catalog, prefixes)
+    found = [{"prefix": prefix, **_sizes(catalog.folder(prefix))} for prefix in chosen]
+    if topics or (len(chosen) == 1 and len(prefixes) == 1):
+        found = [one for prefix in chosen for one in _topic_sizes(catalog, prefix)]
+    found.sort(key=lambda one: -sum(value for value in one.values() if isinstance(value, int)))
+    if as_json:
+        print_json(found)
+        return
+    rows = [_size_row(one) for one in found]
+    names = ["&PREFIX", "&TOPIC"] if any("topic" in one for one in found) else ["&PREFIX"]
+    total = {part: sum(one[part] for one in found) for part in PARTS}
+    if len(found) > 1:
+        rows.append(_size_row({"prefix": "total", **({"topic": ""} if len(names) > 1 else {}), **total}))
+    print_table([*names, ">DATA", ">DERIVED", ">JOURNAL", ">ALL"], rows)
+
+
+PARTS = ("data_bytes", "derived_bytes", "journal_bytes")
+
+
+def _size_row(one: dict[str, Any]) -> tuple[str, ...]:
+    parts = [one[part] for part in PARTS]
+    names = [one["prefix"], one["topic"]] if "topic" in one else [one["prefix"]]
+    return (*names, *(size(part) for part in parts), size(sum(parts)))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """What an experiment occupies; experiments below its folder are not part of it."""
+    from ..address import RESERVED_SEGMENTS
+
+    total = dict.fromkeys(PARTS, 0)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_file():
+            total["derived_bytes" if path.name.startswith(".") else "data_bytes"] += path.stat().st_size
+        elif path.name in RESERVED_SEGMENTS or path.name.startswith("."):
+            for part, amount in _sizes_below(path).items():
+                total[part] += amount
+    return total
+
+
+def _sizes_below(folder: Path) -> dict[str, int]:
+    total = dict.fromkeys(PARTS, 0)
+    for path in folder.rglob("*"):
+        try:
+            amount = path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue  # gone meanwhile
+        if folder.name == ".journal":
+            total["journal_bytes"] += amount
+        else:
+            total["derived_bytes" if path.name.startswith(".") else "data_bytes"] += amount
+    return total
+
+
+def _topic_sizes(catalog: LocalCatalog, prefix: str) -> list[dict[str, Any]]:
+    from ..files import FILES
+    from ..stores.layout import Layout
+
+    found = []
+    for kind in options.KINDS:
+        for topic, path in Layout(catalog.folder(prefix), FILES).topics(kind).items():
+            name = topic if kind == "tracks" else f"{kind}: {topic}"
+            found.append({"prefix": prefix, "topic": name, **_sizes_below(path.parent)})
+    return found
