@@ -236,7 +236,7 @@ def du(prefixes: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -
     """
     catalog = options.catalog_of(dash_root)
     chosen = options.some_prefixes(catalog, prefixes)
-    found = [{"prefix": prefix, **_sizes(catalog.folder(prefix))} for prefix in chosen]
+    found: list[dict[str, Any]] = [{"prefix": prefix, **_sizes(catalog.folder(prefix))} for prefix in chosen]
     if topics or (len(chosen) == 1 and len(prefixes) == 1):
         found = [one for prefix in chosen for one in _topic_sizes(catalog, prefix)]
     found.sort(key=lambda one: -sum(value for value in one.values() if isinstance(value, int)))
