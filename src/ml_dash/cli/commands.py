@@ -43,8 +43,12 @@ SECTIONS: dict[str, dict[str, Listed]] = {
         "du": Listed("keep_commands:du", "Show what experiments occupy on the disk."),
         "rm": Listed("keep_commands:rm", "Delete an experiment, or some of its topics, for good."),
     },
-    "Try": {
+    "Begin": {
         "demo": Listed("demo_command:demo", "Record a simulated robot arm that picks up a block and places it."),
+        "completion": Listed(
+            "completion_command:completion",
+            "Print the script that lets a shell complete commands, prefixes and topics.",
+        ),
     },
 }
 
