@@ -322,9 +322,12 @@ def _needs_care(lines: bytes) -> bool:
     return may_be_null or (b"N" in lines and b'NaN"' in lines) or (b"I" in lines and b'Infinity"' in lines)
 
 
-def to_document(fields: Mapping[str, Any]) -> bytes:
-    """Any mapping append would take as one JSON object, by the same rules as a line."""
-    decoded = decode_body(encode_body(fields))
+def to_document(fields: Mapping[str, Any], name: str = "document") -> bytes:
+    """Any mapping append would take as one JSON object, by the same rules as a line; else InvalidEntry."""
+    try:
+        decoded = decode_body(encode_body(fields))
+    except Exception as error:
+        raise refusal(name, fields, error) from error
 
     def encode() -> bytes:
         return msgspec.json.format(_json_encoder.encode(_plain(decoded)), indent=2) + b"\n"
@@ -337,10 +340,7 @@ def to_document(fields: Mapping[str, Any]) -> bytes:
 
 def checked_document(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping as a document will give it back; raises InvalidEntry, naming the document, where it cannot."""
-    try:
-        return from_document(to_document(fields)) or {}
-    except Exception as error:
-        raise refusal(name, fields, error) from error
+    return from_document(to_document(fields, name)) or {}
 
 
 def from_document(raw: bytes) -> dict[str, Any] | None:

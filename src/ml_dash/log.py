@@ -7,8 +7,9 @@ from typing import Any
 
 from .entry import taken
 from .errors import InvalidEntry, NotOpen
+from .metrics import part
 from .session import Session
-from .store import Entry, Track, Window
+from .store import Entry, Track
 
 TRACK = Track("logs", "logs")
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -51,9 +52,16 @@ class Log:
         return self
 
     def read(self, start_index: int = 0, limit: int | None = None) -> list[Entry]:
-        """The lines as `{"index", "timestamp", "level", "message", ...}`, in the order of logging."""
-        window = Window(first=start_index, limit=limit)
-        return [entry for block in self._open().read(TRACK, window) for entry in block]
+        """The lines as `{"index", "timestamp", "level", "message", ...}`, in the order of logging.
+
+        Args:
+            start_index: index of the first line, at least 0.
+            limit: how many at most; None for all.
+
+        Raises:
+            InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
+        """
+        return [entry for block in self._open().read(TRACK, part(start_index, limit)) for entry in block]
 
 
 def _level_name(level: Any) -> str:

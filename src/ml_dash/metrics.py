@@ -81,7 +81,7 @@ class MetricBuilder:
         Raises:
             InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
         """
-        window = Window(first=_count("start_index", start_index), limit=_limit(limit))
+        window = part(start_index, limit)
         entries = [entry for block in self._manager.open().read(Track(KIND, self.name), window) for entry in block]
         return {"entries": entries, "count": len(entries)}
 
@@ -94,8 +94,9 @@ class MetricBuilder:
         return True
 
 
-def _limit(limit: int | None) -> int | None:
-    return None if limit is None else _count("limit", limit)
+def part(start_index: Any, limit: Any) -> Window:
+    """The checked window of a sequence; raises InvalidWindow."""
+    return Window(first=_count("start_index", start_index), limit=None if limit is None else _count("limit", limit))
 
 
 def _count(name: str, value: Any) -> int:
