@@ -130,6 +130,17 @@ def test_a_frozen_sensor() -> None:
     assert [finding.check for finding in constant.findings] == ["constant"]
 
 
+def test_a_value_at_the_end_of_its_range_is_a_note() -> None:
+    """A gripper that pushes with all its force is no fault; a sensor that falls dead at 0 is."""
+    times = steady()
+    force = np.abs(np.random.default_rng(3).normal(size=len(times))) + 0.1
+    full, dead = force.copy(), force.copy()
+    full[900:1300], dead[900:1300] = 25.0, 0.0
+    report = examine({"t": sensor(times, full=full, dead=dead)})
+    assert [(finding.check, finding.column) for finding in report.findings] == [("flat", "dead"), ("clipped", "full")]
+    assert report.problems == [report.findings[0]]
+
+
 def test_columns_that_drift() -> None:
     """A column that changes its type or length is a problem that says what occurs how often."""
     entries = [{"timestamp": n / 10, "a": float(n % 7), "l": [1.0] * (1 + n % 2)} for n in range(100)]

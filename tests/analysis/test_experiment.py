@@ -193,6 +193,8 @@ def test_doctor(experiment: Experiment) -> None:
     report = experiment.doctor(rates_hz={"sensors/force": 100})
     assert [finding.check for finding in report.problems] == ["rate"]
     assert experiment.doctor("robot/state").ok
+    experiment.params.set(rates_hz={"sensors/force": 200, "robot/state": 100, "unrecorded": 5, "gripper": "often"})
+    assert "declared 200 Hz, measured 50 Hz" in str(experiment.doctor())
 
 
 def test_a_finished_run_is_opened_to_be_analysed(experiment: Experiment, root: Path) -> None:

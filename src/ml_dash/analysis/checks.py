@@ -17,6 +17,8 @@ from ..formats.arrow import is_json
 from .tables import Floats, as_numbers, column, columns_of, timestamps
 
 PROBLEM, NOTE = "problem", "note"
+LIVE_TURNS = 0.2
+"""A signal that turns up or down with this share of its changes carries noise; white noise turns with two thirds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Limits:
         jump_s: a step of the clock of this much, forward or back, is a jump and no gap.
         repeat_share: stamps closer than this share of the usual interval count as repeated.
         nan_share: NaN and infinities above this share of a column's values.
-        flat_s, flat_intervals: a value that usually changes and then stays the same for both of these.
+        flat_s, flat_intervals: a noisy value that stays exactly the same for both of these; where that is the end of
+            its range (and not 0), it is a note.
         stop_s, stop_intervals: a regular track that ends both of these before the recording does.
     """
 
@@ -75,7 +78,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """The measured stamps of a track; rates and intervals are None where there are too few entries to tell."""
+    """The measured stamps of a track; rates and intervals are None where there are too few entries to tell.
+
+    rate_hz: of the usual interval. mean_rate_hz: entries by time, gaps left out. jitter_s: the 95th percentile of how
+    far an interval is from the usual one.
+    """
 
     entries: int
     start: float | None
@@ -157,7 +164,8 @@ def _pace(
         return
     if len(gaps):
         longest = int(gaps[steps[gaps].argmax()])
-        message = f"{len(gaps)} gaps, the longest {steps[longest]:.3g} s"
+        many = f"{len(gaps)} gaps, the longest" if len(gaps) > 1 else "a gap of"
+        message = f"{many} {steps[longest]:.3g} s"
         yield Finding(topic, "gap", PROBLEM, message, at=float(times[longest]), value=float(steps[longest]))
     usual = measured.interval_s or 0.0
     share = (measured.jitter_s or 0.0) / usual
@@ -176,17 +184,23 @@ def _drops(topic: str, times: Floats, steps: Floats, usual: float, limits: Limit
     slow = int(np.argmax(paces))
     if paces[slow] * (1 - limits.drop_share) > usual:
         start, end = times[bounds[slow]], times[bounds[slow + 1]]
-        message = f"the rate falls from {1 / usual:.4g} to {1 / paces[slow]:.4g} Hz between {start:g} and {end:g} s"
+        when = f"between {seconds(start)} and {seconds(end)} s"
+        message = f"the rate falls from {1 / usual:.4g} to {1 / paces[slow]:.4g} Hz {when}"
         yield Finding(topic, "rate", PROBLEM, message, at=float(start), value=1 / paces[slow])
 
 
 def _declared(topic: str, measured: Stamps, declared_hz: float | None, limits: Limits) -> Iterator[Finding]:
-    rate = measured.rate_hz
+    rate = measured.mean_rate_hz
     if declared_hz is None or rate is None:
         return
     if abs(rate - declared_hz) > limits.rate_share * declared_hz:
         message = f"declared {declared_hz:g} Hz, measured {rate:.4g} Hz"
         yield Finding(topic, "rate", PROBLEM, message, value=rate)
+
+
+def seconds(time: float) -> str:
+    """A time in milliseconds' resolution, also one since 1970."""
+    return f"{round(time, 3):.13g}"
 
 
 def _times(count: int) -> str:
@@ -270,15 +284,27 @@ def _flat(topic: str, name: str, values: Floats, times: Floats, interval_s: floa
         bounds = np.concatenate([[-1], changes, [len(same)]])
         longest = int(np.diff(bounds).argmax())
         first, last = int(bounds[longest]) + 1, int(bounds[longest + 1])
-        if _is_flat(first, last, len(changes), len(same), times, interval_s, limits):
-            length = times[last] - times[first]
-            message = f"{part} stays at {values[first, item]:g} for {length:.3g} s, though it usually changes"
-            yield Finding(topic, "flat", PROBLEM, message, part, float(times[first]), float(length))
+        length = float(times[last] - times[first])
+        long_enough = length >= limits.flat_s and length >= limits.flat_intervals * interval_s
+        if long_enough and _is_live(np.concatenate([values[:first, item], values[last + 1 :, item]])):
+            yield _stuck(topic, part, values[:, item], times, first, last)
 
 
-def _is_flat(first: int, last: int, changes: int, steps: int, times: Floats, interval_s: float, limits: Limits) -> bool:
-    """Long enough, and elsewhere the value changes with most entries."""
-    elsewhere = steps - (last - first)
-    usually = elsewhere > 0 and changes >= 0.5 * elsewhere
-    length = float(times[last] - times[first])
-    return usually and length >= limits.flat_s and length >= limits.flat_intervals * interval_s
+def _stuck(topic: str, part: str, values: Floats, times: Floats, first: int, last: int) -> Finding:
+    """A frozen sensor; or one at the end of its range, which may be just what happened: a note."""
+    value, length = float(values[first]), float(times[last] - times[first])
+    if value and abs(value) >= float(np.nanmax(np.abs(values))):
+        message = f"{part} stays at its limit {value:g} for {length:.3g} s"
+        return Finding(topic, "clipped", NOTE, message, part, float(times[first]), length)
+    message = f"{part} stays at {value:g} for {length:.3g} s, though it carries noise elsewhere"
+    return Finding(topic, "flat", PROBLEM, message, part, float(times[first]), length)
+
+
+def _is_live(values: Floats) -> bool:
+    """Whether a signal carries noise: it changes with most entries, now up, now down. A smooth one may simply rest."""
+    change = np.diff(values)
+    change = change[change != 0]
+    if len(change) < max(0.5 * len(values), 2):
+        return False
+    turns = np.count_nonzero((change[1:] > 0) != (change[:-1] > 0))
+    return bool(turns >= LIVE_TURNS * len(change))

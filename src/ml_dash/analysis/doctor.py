@@ -51,9 +51,11 @@ class Report:
 
     def _line(self, topic: str, measured: Stamps) -> tuple[str, ...]:
         count = sum(finding.topic == topic for finding in self.problems)
-        extent = "" if measured.start is None else f"{measured.start:.6g} to {measured.end:.6g} s"
-        rate = f"{measured.rate_hz:.4g} Hz" if measured.regular else "events" if measured.rate_hz else ""
-        jitter = f"{measured.jitter_s * 1e3:.3g} ms" if measured.regular and measured.jitter_s is not None else ""
+        extent = _extent(measured)
+        rate = f"{measured.mean_rate_hz:.4g} Hz" if measured.regular else "events" if measured.rate_hz else ""
+        jitter = (
+            f"{round(measured.jitter_s * 1e3, 6):.3g} ms" if measured.regular and measured.jitter_s is not None else ""
+        )
         gaps = f"{measured.gaps}" if measured.regular else ""
         return topic, f"{measured.entries:,}", extent, rate, jitter, gaps, str(count) if count else "ok"
 
@@ -74,12 +76,18 @@ class Report:
         return f"<table>{table}</table><ul>{items}</ul>"
 
 
+def _extent(measured: Stamps) -> str:
+    if measured.start is None or measured.end is None:
+        return ""
+    return f"{checks.seconds(measured.start)} to {checks.seconds(measured.end)} s"
+
+
 HEADINGS = ("topic", "entries", "extent", "rate", "jitter", "gaps", "problems")
 
 
 def describe(finding: Finding) -> str:
     """A finding as one line of text."""
-    where = "" if finding.at is None else f" (at {finding.at:.6g} s)"
+    where = "" if finding.at is None else f" (at {checks.seconds(finding.at)} s)"
     return f"{finding.severity}: {finding.topic}: {finding.message}{where}"
 
 

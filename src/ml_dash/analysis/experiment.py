@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .moments import Moments, search
@@ -153,14 +153,16 @@ class ExperimentAnalysis:
         Args:
             *topics: by default all.
             limits: thresholds, see `ml_dash.analysis.doctor.Limits`.
-            rates_hz: declared rates by topic; a topic that misses its rate is a problem.
+            rates_hz: declared rates by topic; a topic that misses its rate is a problem. Those in the run's parameter
+                `rates_hz` count too.
 
         Returns:
             A report: `report.ok`, `report.findings`, `print(report)`, `report.to_dict()`.
         """
         recording = self.recording()
         tables = {topic: recording.track(topic).to_arrow() for topic in topics or recording.topics()}
-        report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=rates_hz)
+        declared = {**declared_rates(recording.parameter("rates_hz"), tables), **(rates_hz or {})}
+        report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=declared)
         return report
 
 
@@ -173,3 +175,11 @@ def _chosen(references: Sequence[str], known: Tables) -> dict[str, list[str] | N
         before = wanted.setdefault(topic, [])
         wanted[topic] = None if column is None or before is None else [*before, column]
     return wanted
+
+
+def declared_rates(parameter: Any, topics: Collection[str]) -> dict[str, float]:
+    """The rates by topic that a run's parameter `rates_hz` declares, where it has that form."""
+    if not isinstance(parameter, Mapping):
+        return {}
+    rates = {topic: rate for topic, rate in parameter.items() if topic in topics and type(rate) in (int, float)}
+    return {topic: float(rate) for topic, rate in rates.items() if rate > 0}

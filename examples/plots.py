@@ -1,0 +1,34 @@
+"""Pictures of a recording: everything over time, and a path in space with its orientation.
+
+python examples/plots.py PREFIX [TRACK...] [--root .dash] [--folder .]
+python examples/plots.py PREFIX robot/state --position ee_pos --orientation ee_quat --order wxyz
+"""
+
+import argparse
+from pathlib import Path
+
+import ml_dash
+
+
+def main(
+    prefix: str, tracks: list[str], position: str | None, orientation: str | None, order: str | None,
+    root: str, folder: str,
+) -> None:  # fmt: skip
+    with ml_dash.open(prefix, dash_root=root) as exp:
+        exp.plot(*tracks, path=Path(folder) / "time.png")
+        if position:
+            path = Path(folder) / "path.png"
+            exp.tracks(tracks[0]).plot_path(position, orientation, order=order, path=path)
+    print("wrote", ", ".join(sorted(str(picture) for picture in Path(folder).glob("*.png"))))
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("prefix")
+    arguments.add_argument("tracks", nargs="*", help="topics, or topic.column; default: every topic")
+    arguments.add_argument("--position", help="a column of 3 numbers of the first topic")
+    arguments.add_argument("--orientation", help="a column of quaternions")
+    arguments.add_argument("--order", choices=("wxyz", "xyzw"))
+    arguments.add_argument("--root", default=".dash")
+    arguments.add_argument("--folder", default=".")
+    main(**vars(arguments.parse_args()))
