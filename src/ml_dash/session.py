@@ -17,10 +17,10 @@ from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
 from .errors import NotOpen, StoreUnavailable
 from .files import FILES, Files
-from .journal import Journal
+from .journal import SEGMENT_BYTES, Journal
 from .journal_reader import is_alive, streams
 from .spool import REMOTE
-from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
+from .store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
 READ_BACKLOG_BYTES = 8 << 20
@@ -42,6 +42,7 @@ class Session:
         durability: "normal" (a power cut costs some tenths of a second), "strict" (nothing), "off".
         catches_up: whether a read first drains a backlog of more than 8 MiB; off where the store may not answer.
         background: whether threads sync and drain the journal; without them only `flush` and `close` do.
+        segment_bytes: how much of the journal lies in one file.
         remote: the server that everything is sent to, beside the store or instead of it.
         view: what is read, where it is not the store with the journals.
         drained: what the journal is drained into, and where documents are written, where it is not the store.
@@ -57,6 +58,7 @@ class Session:
         files: Files = FILES,
         pace: Pace | None = None,
         background: bool = True,
+        segment_bytes: int = SEGMENT_BYTES,
         catches_up: bool = True,
         remote: Remote | None = None,
         view: View | None = None,
@@ -68,7 +70,7 @@ class Session:
         self._delivery: Delivery | None = None
         self.journal: Journal | None = None
         self._read_only = not recording
-        self._catches_up = catches_up
+        self._catches_up, self._segment_bytes = catches_up, segment_bytes
         self.closed = False
         if recording and journals is not None:
             self._start(journals, durability, pace or Pace(), background)
@@ -77,7 +79,14 @@ class Session:
         self._pace = pace
         remote, files, durable = self._remote, self._files, durability != "off"
         notes = {} if remote is None else {REMOTE: remote.destination.note()}
-        self.journal = Journal(journals, files=files, durability=durability, wake=self._wake, notes=notes)
+        self.journal = Journal(
+            journals,
+            files=files,
+            durability=durability,
+            segment_bytes=self._segment_bytes,
+            wake=self._wake,
+            notes=notes,
+        )
         make_drain = SpoolDrain if remote is not None and remote.alone else Drain
         self._drain = make_drain(journals, self._drained, self.journal, files=files, durable=durable, pace=pace)
         if remote is not None:
@@ -124,6 +133,10 @@ class Session:
                 else "the run is closed: log inside `with experiment.run:`"
             )
         return self.journal
+
+    def watch(self, observe: Callable[[Batch], None]) -> None:
+        """Show every batch to `observe` before it is stored; it must not raise."""
+        self._drain.observe = observe
 
     def put(self, track: Track, fields: dict[str, Any]) -> None:
         """Append one entry of a sequence, stamped with the wall clock."""
