@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import workload
-from benchmarks.numbers import percentile
+from benchmarks.percentiles import percentile
 from benchmarks.systems import Absent, System
 from benchmarks.workload import PERIOD_S, START_S
 

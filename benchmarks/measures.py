@@ -36,7 +36,7 @@ from benchmarks.gauges import (
     stored_share,
     summary,
 )
-from benchmarks.numbers import percentile
+from benchmarks.percentiles import percentile
 from benchmarks.systems import System
 from benchmarks.workload import PERIOD_S, START_S, TOPIC
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.catalogue import BASELINE, OURS
-from benchmarks.numbers import percentile
+from benchmarks.percentiles import percentile
 from benchmarks.reasons import reason
 
 Result = dict[str, Any]

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import envs, report, run
 from benchmarks.catalogue import BY_NAME
 from benchmarks.gauges import Report, check_rows, median_lap
-from benchmarks.numbers import percentile
+from benchmarks.percentiles import percentile
 from benchmarks.systems import Absent
 from benchmarks.workload import START_S, entries, loops
 
