@@ -5,6 +5,7 @@
     ├── InvalidTopic      (ValueError)       a topic that cannot name a track
     ├── InvalidPrefix     (ValueError)       a prefix that cannot name an experiment
     ├── InvalidWindow     (ValueError)       a range, column list or format that cannot be read
+    ├── InvalidFile       (ValueError)       a file that cannot be imported
     ├── InvalidQuery      (ValueError)       an expression, rule or option of the analysis that makes no sense
     ├── ExperimentNotFound (LookupError)     a prefix nobody recorded under
     ├── TrackNotFound     (LookupError)      a topic nobody recorded
@@ -39,6 +40,10 @@ class InvalidPrefix(MlDashError, ValueError):
 
 class InvalidWindow(MlDashError, ValueError):
     """A time range, column list or format that cannot be read."""
+
+
+class InvalidFile(MlDashError, ValueError):
+    """A file that cannot be imported; the message names the line and the column, and nothing was stored."""
 
 
 class InvalidQuery(MlDashError, ValueError):
