@@ -258,6 +258,21 @@ def record(root: str, entries: int) -> None:
             experiment.tracks("force").extend(_ts=part, f=force + np.random.default_rng(4).normal(size=force.shape))
 
 
+def watching(rounds: int) -> Iterator[Result]:
+    """A second of appends, as fast as they go, with the watch and without."""
+    fields = {"q": [0.1] * 7, "qd": [0.2] * 7, "ee_pos": [0.3] * 3, "ee_quat": [0.5] * 4}
+
+    def append(watch: bool) -> None:
+        with tempfile.TemporaryDirectory() as root, Experiment(PREFIX, dash_root=root, watch=watch).run as experiment:
+            experiment.params.set(rates_hz={"arm": 1000})
+            track = experiment.tracks("arm")
+            for index in range(100_000):
+                track.append(**fields, _ts=index / 1000)
+            experiment.tracks.flush()
+
+    yield paired("100,000 appends and a flush, watched", lambda: append(True), lambda: append(False), 1.1, rounds)
+
+
 def examining(rounds: int) -> Iterator[Result]:
     """The doctor on a million entries, its columns derived before."""
     with tempfile.TemporaryDirectory() as root:
@@ -322,6 +337,7 @@ def main() -> int:
         looking_up(given.rounds),
         searching(given.rounds),
         drawing(given.rounds),
+        watching(given.rounds),
         examining(given.rounds),
         iterating(10_000_000 if given.full else 1_000_000),
     ):

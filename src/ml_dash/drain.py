@@ -115,6 +115,8 @@ class Drain:
         self._busy = False
         self._own = Stream(journal.path, files) if journal is not None else None
         self.damage: list[str] = []
+        self.observe: Callable[[Batch], None] | None = None
+        """Shown every batch of the own journal before it is stored; it must not raise."""
         self.applied = STREAM_START
         """Up to where the own journal has been applied."""
 
@@ -254,6 +256,8 @@ class Drain:
         """Apply a batch; entries nobody can read are reported and left out, so that they never block the others."""
         if not batch.bodies:
             return
+        if self.observe is not None and self._own is not None and stream.writer == self._own.writer:
+            self.observe(batch)
         try:
             self._store.append(batch)
         except (ValueError, LookupError, TypeError) as error:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from . import run_record
 from .address import check_prefix
-from .analysis.experiment import ExperimentAnalysis
+from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Recording
+from .analysis.watch import Watch
 from .delivery import Remote
 from .entry import checked_document
-from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, NotOpen
+from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, InvalidQuery, NotOpen
 from .journal_reader import Stream, is_alive
 from .log import Log
 from .metrics import MetricsManager
@@ -50,6 +52,8 @@ class Experiment(ExperimentAnalysis):
         readme, tags, metadata: kept in `experiment.json`.
         durability: "normal": nothing is lost when the process dies, a power cut may cost some tenths of a second;
             "strict": synced inside each append; "off": never synced.
+        watch: warn while recording, on the logger `ml_dash.watch`, when a topic misses its declared rate or falls
+            silent, or a field changes its type. Rates come from the parameter `rates_hz`, or from a dict given here.
 
     Raises:
         InvalidPrefix: (a ValueError) the prefix is missing or could leave the root.
@@ -71,6 +75,7 @@ class Experiment(ExperimentAnalysis):
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         durability: str = "normal",
+        watch: bool | Mapping[str, float] = False,
     ) -> None:
         prefix = _prefix(prefix)
         self._segments = check_prefix(prefix)
@@ -81,6 +86,7 @@ class Experiment(ExperimentAnalysis):
         if durability not in DURABILITIES:
             raise InvalidEntry(f"durability is one of {', '.join(DURABILITIES)}, got {durability!r}")
         self._durability = durability
+        self._watch = _watched(watch, alone=self._url is not None and self._alone)
         described = {"readme": readme, "tags": tags, "metadata": metadata}
         self._extra = checked_document("experiment", {n: value for n, value in described.items() if value is not None})
         self._session: Session | None = None
@@ -98,6 +104,8 @@ class Experiment(ExperimentAnalysis):
         _check_root(self.root)
         session = recording_session(self.folder, self._remote(), self._durability)
         self._bind(session)
+        if self._watch is not None:
+            session.watch(Watch(self._declared_rates).observe)
         try:
             process = run_record.process_record(session.writing().writer)
             self._process = process["writer"]
@@ -148,6 +156,10 @@ class Experiment(ExperimentAnalysis):
         self._session = session
         for part in (self.tracks, self.metrics, self.params, self.log):
             part.bind(session)
+
+    def _declared_rates(self) -> dict[str, float]:
+        """The rates that topics should have: given to `watch`, and in the parameter `rates_hz`."""
+        return {**declared_rates(self.params.get("rates_hz")), **(self._watch or {})}
 
     def recording(self) -> Recording:
         """What `align`, `find`, `sql` and `doctor` read."""
@@ -323,6 +335,19 @@ def _prefix(prefix: str | None) -> str:
     if not os.environ.get("ML_DASH_PREFIX"):
         raise InvalidPrefix("no prefix: write Experiment(prefix='owner/project/name'), or set ML_DASH_PREFIX")
     return os.environ["ML_DASH_PREFIX"]
+
+
+def _watched(watch: bool | Mapping[str, float], *, alone: bool) -> dict[str, float] | None:
+    """The rates given to `watch`; None where nothing is watched."""
+    if watch is False or watch is None:
+        return None
+    if alone:
+        raise InvalidQuery("watch looks at what is stored here: it needs dash_root beside dash_url")
+    given = {} if watch is True else watch
+    rates = declared_rates(given)
+    if not isinstance(given, Mapping) or len(rates) != len(given):
+        raise InvalidQuery(f"watch is True or a dict of topics and rates above 0 Hz, got {watch!r}")
+    return rates
 
 
 def _resolved(root: Any, url: str | None) -> Path:

@@ -161,7 +161,7 @@ class ExperimentAnalysis:
         """
         recording = self.recording()
         tables = {topic: recording.track(topic).to_arrow() for topic in topics or recording.topics()}
-        declared = {**declared_rates(recording.parameter("rates_hz"), tables), **(rates_hz or {})}
+        declared = {**_those(declared_rates(recording.parameter("rates_hz")), tables), **(rates_hz or {})}
         report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=declared)
         return report
 
@@ -177,9 +177,13 @@ def _chosen(references: Sequence[str], known: Tables) -> dict[str, list[str] | N
     return wanted
 
 
-def declared_rates(parameter: Any, topics: Collection[str]) -> dict[str, float]:
-    """The rates by topic that a run's parameter `rates_hz` declares, where it has that form."""
+def declared_rates(parameter: Any) -> dict[str, float]:
+    """The rates in Hz by topic that a run's parameter `rates_hz` declares; what is no rate is passed over."""
     if not isinstance(parameter, Mapping):
         return {}
-    rates = {topic: rate for topic, rate in parameter.items() if topic in topics and type(rate) in (int, float)}
-    return {topic: float(rate) for topic, rate in rates.items() if rate > 0}
+    rates = {topic: float(rate) for topic, rate in parameter.items() if type(rate) in (int, float)}
+    return {topic: rate for topic, rate in rates.items() if 0 < rate < float("inf")}
+
+
+def _those(rates: Mapping[str, float], topics: Collection[str]) -> dict[str, float]:
+    return {topic: rate for topic, rate in rates.items() if topic in topics}
