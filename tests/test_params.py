@@ -58,7 +58,7 @@ def test_values_are_converted_like_entries(experiment: Experiment) -> None:
     found = experiment.params.get()
     assert math.isnan(found.pop("e"))
     assert found == {
-        "a": 0.5, "b": [0, 1, 2], "c": [1, 2], "d": {"1": "one", "2": "zwei", "3": "three"}, 
+        "a": 0.5, "b": [0, 1, 2], "c": [1, 2], "d": {"1": "one", "2": "zwei", "3": "three"},
         "f": [-math.inf], "g": "NaN",
     }  # fmt: skip
     found["b"].append(99)

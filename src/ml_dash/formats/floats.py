@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .kinds import MAX_LEVELS
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -40,10 +42,10 @@ def fixed_lists(values: list[Any]) -> pa.Array | None:
 def _shape(value: Any) -> tuple[int, ...]:
     """The shape of a nested list by its first items; () where it is no list of floats, or has an empty level."""
     shape: list[int] = []
-    while type(value) is list and value:
+    while type(value) is list and value and len(shape) <= MAX_LEVELS:
         shape.append(len(value))
         value = value[0]
-    return tuple(shape) if type(value) is float else ()
+    return tuple(shape) if type(value) is float and len(shape) <= MAX_LEVELS else ()
 
 
 def _floats(values: list[Any], shape: tuple[int, ...]) -> Any:

@@ -58,7 +58,11 @@ NULL, BOOL, FLOAT, TEXT, JSON = Kind("null"), Kind("bool"), Kind("float"), Kind(
 _PLAIN = {bool: BOOL, float: FLOAT, str: TEXT}
 
 
-def kind_of(values: Sequence[Any]) -> AnyKind:
+MAX_LEVELS = 16
+"""Lists in lists and dicts in dicts beyond this many become JSON text: readers of deep column types are rare."""
+
+
+def kind_of(values: Sequence[Any], levels: int = MAX_LEVELS) -> AnyKind:
     """The narrowest kind that holds every value of a column (None fits all of them)."""
     types = set(map(type, values))
     if type(None) in types:
@@ -71,11 +75,22 @@ def kind_of(values: Sequence[Any]) -> AnyKind:
     found = types.pop()
     if found is int:
         return _integers(values)
+    if found in (list, dict) and not levels:
+        return JSON
     if found is list:
-        return _lists(values)
+        return _lists(values, levels - 1)
     if found is dict:
-        return _structs(values)
+        return _structs(values, levels - 1)
     return _PLAIN.get(found, JSON)
+
+
+def is_deep(value: Any, levels: int = MAX_LEVELS) -> bool:
+    """Whether a value has more levels of lists and dicts than a column type may have."""
+    if type(value) is list:
+        return not levels or any(is_deep(item, levels - 1) for item in value)
+    if type(value) is dict:
+        return not levels or any(is_deep(item, levels - 1) for item in value.values())
+    return False
 
 
 def _mixed(types: set[type], values: Sequence[Any]) -> AnyKind:
@@ -88,17 +103,17 @@ def _integers(values: Sequence[int]) -> AnyKind:
     return Integers(min(values), max(values))
 
 
-def _lists(values: Sequence[list[Any]]) -> AnyKind:
+def _lists(values: Sequence[list[Any]], levels: int) -> AnyKind:
     sizes = set(map(len, values))
-    item = kind_of(list(chain.from_iterable(values)))
+    item = kind_of(list(chain.from_iterable(values)), levels)
     return JSON if item is JSON else Lists(item, sizes.pop() if len(sizes) == 1 else None)
 
 
-def _structs(values: Sequence[dict[str, Any]]) -> AnyKind:
+def _structs(values: Sequence[dict[str, Any]], levels: int) -> AnyKind:
     names = tuple(values[0])
     if not names or any(value.keys() != values[0].keys() for value in values):
         return JSON
-    fields = tuple((name, kind_of([value[name] for value in values])) for name in names)
+    fields = tuple((name, kind_of([value[name] for value in values], levels)) for name in names)
     return JSON if any(kind is JSON for _, kind in fields) else Structs(fields)
 
 

@@ -16,7 +16,8 @@ def to_mocap(topic: str, blocks: Iterator[list[Entry]]) -> dict[str, Any]:
     Returns:
         `{"version", "metadata": {"topic", "fps", "duration", "frameCount", "startTime", "endTime"}, "channels",
         "frames": [{"time": seconds, channel: value, ...}]}`. `fps` is measured, (frames - 1) / duration, and 0.0 for
-        fewer than two frames; times and duration are in seconds. A field named `time` is the channel `time_`.
+        fewer than two frames; times and duration are in seconds. A field named `time` is the channel `time_`, a field
+        `time_` the channel `time__`, and so on: two fields are never one channel.
     """
     frames: list[dict[str, Any]] = []
     channels: dict[str, None] = {}
@@ -34,7 +35,7 @@ def to_mocap(topic: str, blocks: Iterator[list[Entry]]) -> dict[str, Any]:
 
 
 def _channel(name: str) -> str:
-    return "time_" if name == "time" else name
+    return f"{name}_" if name.rstrip("_") == "time" else name
 
 
 def _metadata(topic: str, frames: list[dict[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..entry import MAX_EXACT_INT, from_line
-from .kinds import BOOL, FLOAT, TEXT, AnyKind, Integers, Lists, Structs
+from .kinds import BOOL, FLOAT, MAX_LEVELS, TEXT, AnyKind, Integers, Lists, Structs, is_deep
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,7 +125,7 @@ def _samples(lines: bytes) -> list[bytes]:
 def _cells(line: bytes) -> list[Cell] | None:
     """The cells of a line, or None where some value is no plain one, or has a comma in it."""
     entry = from_line(line)
-    if entry is None:
+    if entry is None or is_deep(entry, MAX_LEVELS + 1):
         return None
     leaves = _leaves(entry)
     texts = line.split(b",")
