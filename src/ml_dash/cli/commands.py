@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, Listed]] = {
         ),
     },
     "Move": {
+        "import": Listed("import_command:import_", "Import TUM, EuRoC, CSV, JSON lines, Parquet or NumPy files."),
         "export": Listed("export_command:export", "Write topics as JSON lines, JSON, CSV, Parquet or motion capture."),
     },
     "Look after": {

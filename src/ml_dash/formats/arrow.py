@@ -35,6 +35,7 @@ __all__ = [
     "Typing",
     "arrow_type",
     "batch_from_entries",
+    "column_values",
     "entries_from_table",
     "from_text",
     "import_pyarrow",
@@ -92,7 +93,7 @@ def entries_from_table(table: pa.Table) -> Iterator[Entry]:
     masked = {null_of(field): field.name for field in table.schema if null_of(field) is not None}
     for batch in table.to_batches(max_chunksize=BLOCK_ENTRIES):
         columns = {
-            field.name: _values(batch, field, masked.get(field.name))
+            field.name: column_values(batch, field, masked.get(field.name))
             for field in table.schema
             if null_of(field) is None
         }
@@ -100,7 +101,7 @@ def entries_from_table(table: pa.Table) -> Iterator[Entry]:
             yield {name: value for name, value in zip(columns, values, strict=True) if value is not ABSENT}
 
 
-def _values(batch: pa.RecordBatch, field: pa.Field, mask: str | None) -> list[Any]:
+def column_values(batch: pa.RecordBatch, field: pa.Field, mask: str | None) -> list[Any]:
     """The Python values of a column, ABSENT where the entry lacked the field."""
     array = batch.column(batch.schema.get_field_index(field.name))
     values = python_values(array)

@@ -1,0 +1,186 @@
+"""`ml-dash import`: recordings of others into an experiment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .ls_command import short_type
+from .output import count, note, print_json, print_table, progress
+from .times import date_of, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..experiment import Experiment
+    from ..importing import Options, Report
+
+FORMATS = ("csv", "tum", "euroc", "jsonl", "parquet", "npz")
+
+
+@click.command("import")
+@options.prefix_argument
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("-n", "--dry-run", is_flag=True, help="Read and check everything, store nothing, show what would be.")
+@click.option("-t", "--topic", help="Topic of a single file.  [default: the file's name]")
+@click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="Default: by ending and content.")
+@click.option("--time", help="The timestamp's column.  [default: the one that is called so]")
+@click.option(
+    "--unit", type=click.Choice(["s", "ms", "us", "ns", "iso"]), help="Of the timestamp.  [default: by name and size]"
+)
+@click.option("-g", "--group", multiple=True, help="Make a vector: p=x,y,z; 'auto' finds them by name. Repeatable.")
+@click.option("-c", "--columns", help="Columns to keep, separated by commas.")
+@click.option("--text", multiple=True, help="A column that is text even where it looks like numbers. Repeatable.")
+@click.option("--missing", multiple=True, help="A cell that means no value (NA). An empty one always does. Repeatable.")
+@click.option("--wide/--no-wide", default=None, help="Whether '/' in names separates topics.  [default: if all have it]")
+@click.option("--depth", type=click.IntRange(1), help="Parts of a wide name that are the topic.  [default: all but one]")
+@options.root_option
+@options.json_option
+def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, as_json: bool, **how: Any) -> None:
+    """Import TUM, EuRoC, CSV, JSON lines, Parquet or NumPy files.
+
+    Everything is read and checked before anything is stored: a broken row, named by its line, leaves the experiment as
+    it was. Rows merge with entries of the same timestamp. PREFIX is created where it does not exist.
+    """
+    from ..address import check_prefix
+
+    check_prefix(prefix)
+    wanted = _options(how)
+    if wanted.topic is not None and len(files) > 1 and not how["wide"]:
+        raise click.UsageError("--topic is for a single file; several files are topics by their names")
+    with progress(quiet=as_json) as bars:
+        reports = [_inspected(Path(path), wanted, bars) for path in files]
+        _check_topics(reports)
+        if not dry_run:
+            _store(prefix, dash_root, files, wanted, reports, bars)
+    if as_json:
+        print_json({"prefix": prefix, "stored": not dry_run, "files": [asdict(report) for report in reports]})
+        return
+    _show(reports)
+    rows = sum(report.rows for report in reports)
+    note(f"{'would store' if dry_run else 'stored'} {count(rows, 'row')} in {prefix}")
+
+
+def _options(how: dict[str, Any]) -> Options:
+    from ..importing import Options
+
+    groups = dict(_group(text) for text in how["group"] if text != "auto")
+    columns = how["columns"]
+    return Options(
+        format=how["form"],
+        topic=how["topic"],
+        time=how["time"],
+        unit=how["unit"],
+        groups=groups,
+        auto_group=True if "auto" in how["group"] else None,
+        columns=tuple(name.strip() for name in columns.split(",")) if columns is not None else None,
+        text=how["text"],
+        missing=how["missing"],
+        wide=how["wide"],
+        depth=how["depth"],
+    )
+
+
+def _group(text: str) -> tuple[str, tuple[str, ...]]:
+    """`p=x,y,z`."""
+    found = re.fullmatch(r"([^=,]+)=([^=]+,[^=]+)", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no group: write p=x,y,z, or auto", param_hint="--group")
+    return found[1].strip(), tuple(name.strip() for name in found[2].split(","))
+
+
+def _inspected(path: Path, wanted: Options, bars: Any) -> Report:
+    from ..importing import inspect_file
+
+    with _task(bars, f"reading {path.name}", path) as advance:
+        return inspect_file(path, wanted, advance)
+
+
+@contextmanager
+def _task(bars: Any, text: str, path: Path) -> Iterator[Callable[[int], None]]:
+    # Text is read twice to learn what its columns are, then once for its values.
+    task = bars.add_task(text, total=path.stat().st_size)
+    yield lambda size: bars.advance(task, size / 2)
+    bars.update(task, completed=path.stat().st_size)
+
+
+def _check_topics(reports: Sequence[Report]) -> None:
+    """Two files never become one topic unnoticed."""
+    owners: dict[str, str] = {}
+    for report in reports:
+        for topic in report.topics:
+            other = owners.setdefault(topic.topic, report.path)
+            if other != report.path:
+                raise click.UsageError(f"{other} and {report.path} both have topic {topic.topic!r}; import one by one")
+
+
+def _store(
+    prefix: str, root: str, files: Sequence[str], wanted: Options, reports: Sequence[Report], bars: Any
+) -> None:
+    from ..experiment import Experiment
+
+    experiment = Experiment(prefix, dash_root=root)
+    existed = experiment.folder.exists()
+    known = set(_known_topics(experiment))
+    try:
+        with experiment.run:
+            for path in map(Path, files):
+                _store_one(experiment, path, wanted, bars)
+            experiment.log("imported", files=[report.path for report in reports])
+    except BaseException:
+        _take_back(experiment, existed, known, reports)
+        raise
+
+
+def _store_one(experiment: Experiment, path: Path, wanted: Options, bars: Any) -> None:
+    from ..importing.run import store_file
+
+    with _task(bars, f"storing {path.name}", path) as advance:
+        store_file(experiment, path, wanted, advance)
+
+
+def _known_topics(experiment: Experiment) -> list[str]:
+    from ..stores.local import LocalStore
+
+    return LocalStore(experiment.folder, readonly=True).topics() if experiment.folder.exists() else []
+
+
+def _take_back(experiment: Experiment, existed: bool, known: set[str], reports: Sequence[Report]) -> None:
+    """Something went wrong while storing (a full disk, Ctrl-C): topics that are new here go again."""
+    from ..catalog import LocalCatalog
+    from ..store import MERGED, Track
+    from ..stores.local import LocalStore
+
+    if not existed:
+        LocalCatalog(experiment.root).remove(experiment.prefix)
+        return
+    store = LocalStore(experiment.folder)
+    topics = {topic.topic for report in reports for topic in report.topics}
+    for topic in topics - known:
+        store.remove(Track(MERGED, topic))
+    store.close()
+    if topics & known:
+        note(f"part of the rows may be in {', '.join(sorted(topics & known))}, which existed before")
+
+
+def _show(reports: Sequence[Report]) -> None:
+    rows = []
+    for report in reports:
+        click.echo(f"{report.path}: {report.format}, time in {report.time_column!r} ({report.time_unit})")
+        for text in report.notes:
+            click.echo(f"  {text}")
+        for topic in report.topics:
+            fields = ", ".join(f"{name} {short_type(kind)}" for name, kind in topic.fields.items())
+            first, last = topic.first_timestamp or 0.0, topic.last_timestamp or 0.0
+            start = (date_of(first) or f"{first:.3f}").replace("T", " ").rstrip("Z")
+            merged = f"{topic.repeated:,}" if topic.repeated else ""
+            rows.append((topic.topic, f"{topic.rows:,}", merged, start, duration(last - first), fields))
+    click.echo()
+    print_table(["&TOPIC", ">ROWS", ">MERGED", ">START", ">SPAN", "~FIELDS"], rows)

@@ -1,0 +1,10 @@
+"""Recordings of others into an experiment: TUM, EuRoC, CSV, JSON lines, Parquet, NumPy `.npz`.
+
+with Experiment("alice/slam/fr1-xyz").run as exp:
+    import_file(exp, "freiburg1_xyz-groundtruth.txt", Options(topic="camera/pose"))
+"""
+
+from .model import Options, Report, TopicReport
+from .run import FORMATS, import_file, inspect_file
+
+__all__ = ["FORMATS", "Options", "Report", "TopicReport", "import_file", "inspect_file"]

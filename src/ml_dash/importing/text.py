@@ -1,0 +1,236 @@
+"""Tables as text: CSV with any separator, TUM, EuRoC. Read in pieces, typed by column, errors named by line.
+
+A column is what its first cell is: a number (integers become floats where a later cell needs it), `true` or `false`, or
+text. A later cell that is something else is an error, because it is most likely a broken row.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidFile
+from .model import ABSENT, Advance, Frame, Options
+
+ROWS = 20_000
+TUM = ("timestamp", "tx", "ty", "tz", "qx", "qy", "qz", "qw")
+SEPARATORS = (",", ";", "\t", "|")
+_BOOLS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
+
+csv.field_size_limit(8 << 20)
+
+
+class TextTable:
+    """A text file of rows.
+
+    Raises:
+        InvalidFile: it is empty, no UTF-8 text, or has rows that do not fit the first.
+    """
+
+    units: Mapping[str, str] = {}
+    left_out: Sequence[str] = ()
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.path, self._options = path, options
+        head = list(islice(self._lines(lambda size: None), 200))
+        self._comment, first = _first_row(head, path)
+        self._separator = _separator(first)
+        cells = self._split([first])[0]
+        self._has_head = any(_number(cell) is None and cell.strip() not in ("", *options.missing) for cell in cells)
+        self.names = self._names(cells)
+        self.format = options.format or _format_of(self.names, self._separator, self._has_head)
+        self._kinds: dict[str, type] = {}
+        self._largest: dict[str, int] = {}
+        self._settled = False
+
+    def _names(self, cells: Sequence[str]) -> list[str]:
+        if self._has_head:
+            names = [cell.strip() for cell in cells]
+        else:
+            said = self._split([self._comment])[0] if self._comment else []
+            usual: Sequence[str] = TUM if len(cells) == len(TUM) and self._separator is None else ()
+            names = [name.strip() for name in (said if len(said) == len(cells) else usual)]
+            names = names or [f"column_{number}" for number in range(1, len(cells) + 1)]
+        names[0] = names[0].lstrip("#").strip()
+        names = [name or f"column_{number}" for number, name in enumerate(names, 1)]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise InvalidFile(f"{self.path}: two columns are called {sorted(twice)[0]!r}")
+        return names
+
+    # -------------------------------------------------------------- lines and cells
+
+    def _lines(self, advance: Advance) -> Iterator[tuple[int, str]]:
+        """The lines with their numbers, blank ones left out."""
+        try:
+            with open(self.path, encoding="utf-8-sig", newline="") as file:
+                read = 0
+                for number, line in enumerate(file, 1):
+                    read += len(line)
+                    if number % 4096 == 0:
+                        advance(read)
+                        read = 0
+                    if line.strip():
+                        yield number, line
+                advance(read)
+        except UnicodeDecodeError as error:
+            raise InvalidFile(f"{self.path} is no UTF-8 text (byte {error.start})") from None
+
+    def _split(self, lines: Iterable[str]) -> list[list[str]]:
+        if self._separator is None:
+            return [line.split() for line in lines]
+        return list(csv.reader(lines, delimiter=self._separator, skipinitialspace=True))
+
+    def frames(self, advance: Advance) -> Iterator[Frame]:
+        """The rows, typed; the first time the whole file is read before, to know each column's kind."""
+        if not self._settled:
+            for numbers, rows in self._pieces(advance):
+                for name, cells in zip(self.names, zip(*rows, strict=True), strict=True):
+                    self._learn(name, cells, numbers)
+            self._settled = True
+        for numbers, rows in self._pieces(advance):
+            columns = zip(self.names, zip(*rows, strict=True), strict=True)
+            typed = {name: self._typed(name, cells) for name, cells in columns}
+            yield Frame(len(rows), typed, lambda row, numbers=numbers: f"line {numbers[row]}")  # type: ignore[misc]
+
+    def _pieces(self, advance: Advance) -> Iterator[tuple[array[int], list[list[str]]]]:
+        """Line numbers and cells of some rows at a time."""
+        lines = ((number, line) for number, line in self._lines(advance) if not line.startswith("#"))
+        if self._has_head:
+            next(lines, None)
+        while piece := list(islice(lines, ROWS)):
+            numbers = array("q", [number for number, _ in piece])
+            try:
+                rows = self._split([line for _, line in piece])
+            except csv.Error as error:
+                raise InvalidFile(f"{self.path}: lines {numbers[0]} to {numbers[-1]}: {error}") from None
+            self._check_widths(rows, numbers)
+            yield numbers, rows
+
+    def _check_widths(self, rows: list[list[str]], numbers: array[int]) -> None:
+        wanted = len(self.names)
+        if len(rows) == len(numbers) and set(map(len, rows)) <= {wanted}:
+            return
+        for row, number in zip(rows, numbers, strict=False):
+            if len(row) != wanted:
+                raise InvalidFile(f"{self.path}: line {number} has {len(row)} cells, the table has {wanted} columns")
+        raise InvalidFile(f"{self.path}: a cell in lines {numbers[0]} to {numbers[-1]} goes over several lines")
+
+    # -------------------------------------------------------------- kinds
+
+    def _missing(self, cell: str) -> bool:
+        return not cell.strip() or cell.strip() in self._options.missing
+
+    def _parsed(self, kind: type, cells: Sequence[str]) -> list[Any] | None:
+        """The cells' values, ABSENT where one is missing; None where some are of another kind."""
+        if kind is str:
+            return [ABSENT if self._missing(cell) else cell.strip() for cell in cells]
+        if kind is not bool and "_" in "".join(cells):  # Python reads 1_000 as a number
+            return None
+        parse = _PARSERS[kind]
+        try:
+            return list(map(parse, cells))
+        except ValueError:
+            pass
+        try:
+            return [ABSENT if self._missing(cell) else parse(cell) for cell in cells]
+        except ValueError:
+            return None
+
+    def _learn(self, name: str, cells: Sequence[str], numbers: array[int]) -> None:
+        """Settle or widen the column's kind by some more of its cells."""
+        kind = self._kinds.get(name)
+        if kind is None:
+            first = next((cell for cell in cells if not self._missing(cell)), None)
+            if first is None:
+                return
+            kind = self._kinds[name] = str if name in self._options.text else _kind(first)
+        values = self._parsed(kind, cells)
+        if kind is int and values is None:
+            kind = self._kinds[name] = float
+            values = self._parsed(float, cells)
+        if values is None:
+            raise self._turned(name, kind, cells, numbers)
+        if kind is int:
+            whole = [abs(value) for value in values if value is not ABSENT]
+            self._largest[name] = max(self._largest.get(name, 0), max(whole, default=0))
+        self._check_digits(name, kind)
+
+    def _check_digits(self, name: str, kind: type) -> None:
+        """Integers that would lose digits are an error, never rounded."""
+        limit, what = {int: (1 << 63, "64 bits"), float: (1 << 53, "what floats hold")}.get(kind, (0, ""))
+        if limit and self._largest.get(name, 0) >= limit:
+            raise InvalidFile(
+                f"{self.path}: column {name!r} has integers beyond {what}; keep it as text (--text {name})"
+            )
+
+    def _turned(self, name: str, kind: type, cells: Sequence[str], numbers: array[int]) -> InvalidFile:
+        was = "true or false" if kind is bool else "numbers"
+        for number, cell in zip(numbers, cells, strict=True):
+            if self._parsed(kind, [cell]) is None:
+                return InvalidFile(
+                    f"{self.path}: column {name!r} holds {was} up to line {number}, which has {cell.strip()!r}; "
+                    f"mend the row, or call that cell missing (--missing), or the column text (--text)"
+                )
+        return InvalidFile(f"{self.path}: column {name!r} holds something else than {was}")
+
+    def _typed(self, name: str, cells: Sequence[str]) -> list[Any]:
+        values = self._parsed(self._kinds.get(name, str), cells)
+        if values is None:
+            raise InvalidFile(f"{self.path} changed while it was read")
+        return values
+
+
+def _first_row(lines: list[tuple[int, str]], path: Path) -> tuple[str, str]:
+    """The last comment before the table (without its sign) and the first line of the table."""
+    comment = ""
+    for _, line in lines:
+        if not line.startswith("#"):
+            return comment, line
+        comment = line.lstrip("#").strip()
+    raise InvalidFile(f"{path} has no rows")
+
+
+def _separator(line: str) -> str | None:
+    """What separates the cells: the commonest of the usual signs, or white space (None)."""
+    counts = {sign: line.count(sign) for sign in SEPARATORS}
+    best = max(counts, key=lambda sign: counts[sign])
+    return best if counts[best] else None
+
+
+def _format_of(names: list[str], separator: str | None, has_head: bool) -> str:
+    if separator is None and not has_head and len(names) == len(TUM) and tuple(names)[1:] == TUM[1:]:
+        return "tum"
+    if separator == "," and re.match(r"timestamp\s*(\[ns\])?$", names[0]) and any("_RS" in name for name in names):
+        return "euroc"
+    return "csv"
+
+
+def _bool(cell: str) -> bool:
+    try:
+        return _BOOLS[cell.strip()]
+    except KeyError:
+        raise ValueError(cell) from None
+
+
+_PARSERS: dict[type, Any] = {int: int, float: float, bool: _bool}
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell) if "_" not in cell else None
+    except ValueError:
+        return None
+
+
+def _kind(cell: str) -> type:
+    if cell.strip() in _BOOLS:
+        return bool
+    if _number(cell) is None:
+        return str
+    return int if re.fullmatch(r"\s*[+-]?\d+\s*", cell) else float
