@@ -45,6 +45,7 @@ LEAST_S, MOST_S = 0.5, 60.0
 BACKLOG_BYTES = 8 << 20
 COPYING_MS = 50
 FLUSH_S, CLOSE_S = 30.0, 30.0
+LINGER_S = 0.5
 LAST_TRY_S = 2.0
 """How long `close` waits for a server that did not answer before."""
 
@@ -149,6 +150,12 @@ class Delivery:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._send_often()
+        finally:
+            self._remote.store.close()
+
+    def _send_often(self) -> None:
         self._pace.thread = threading.get_ident()
         before = Mark(0, 0)
         while not self._stop:
@@ -380,21 +387,24 @@ class Delivery:
         self._silent = False
         delivered = self._wait(min(timeout_s, LAST_TRY_S) if ill else timeout_s, until_error=ill)
         told = [self._refused(), "" if delivered else self._undelivered()]
-        self.end()
+        self._stop_thread()
         return delivered, [text for text in told if text]
 
-    def end(self) -> None:
-        """End the thread, whatever it is at."""
+    def _stop_thread(self) -> bool:
+        """Whether the thread has ended; one that waits for a server that hangs is left to itself."""
         with self._changed:
             self._stop = True
             self._changed.notify_all()
         thread = self._thread
         if thread is None or thread is threading.current_thread():
-            return
-        thread.join(0.5)
-        if thread.is_alive():
-            self._remote.store.close()  # a request that hangs fails now
-            thread.join(5.0)
+            return True
+        thread.join(LINGER_S)
+        return not thread.is_alive()
+
+    def end(self) -> None:
+        """End the thread and the connection."""
+        if self._stop_thread():
+            self._remote.store.close()
 
     def forget_own(self) -> None:
         """The own stream is delivered and removed: the server need not keep its number."""

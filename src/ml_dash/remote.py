@@ -45,7 +45,8 @@ def open_remote(url: str, prefix: str, token: str | None, *, alone: bool, strict
 def _combined_run(known: Document | None, new: Document) -> Document:
     """The server's `experiment` document with this machine's processes in it; it runs as long as one of all runs."""
     known = known or {}
-    processes = {str(one.get("writer")): one for one in [*_processes(known), *_processes(new)]}
+    ours = [{**one, run_record.SENT: True} for one in _processes(new)]
+    processes = {str(one.get("writer")): one for one in [*_processes(known), *ours]}
     found = {**known, **new}
     if "processes" in found:
         found["processes"] = sorted(processes.values(), key=lambda one: str(one.get("started_at")))
@@ -134,9 +135,8 @@ class ServedStore:
         return self.local.update_document(name, change)
 
     def close(self) -> None:
-        """As `Store.close`."""
+        """Close what is here; the connection belongs to the delivery."""
         self.local.close()
-        self.remote.store.close()
 
     def after_fork_in_child(self) -> None:
         """Let go of what is the parent's."""
@@ -205,9 +205,12 @@ def reading_session(url: str, prefix: str, token: str | None, folder: Path) -> S
         ExperimentNotFound: the server has none of this name, or the token does not reach it.
     """
     remote = open_remote(url, prefix, token, alone=True, strict=False)
-    if remote.store.read_document(run_record.DOCUMENT) is None and not any(map(remote.store.tracks, KINDS)):
+    try:
+        if remote.store.read_document(run_record.DOCUMENT) is None and not any(map(remote.store.tracks, KINDS)):
+            raise ExperimentNotFound(f"no experiment {prefix!r} at {url}")
+    except BaseException:
         remote.store.close()
-        raise ExperimentNotFound(f"no experiment {prefix!r} at {url}")
+        raise
     spooled = spool_root(url).joinpath(*prefix.split("/"))
     folders = [spooled / JOURNALS, folder / JOURNALS, folder / OUTBOX]
     view = RemoteView(remote.store, list(dict.fromkeys(folders)), remote.destination)

@@ -15,6 +15,8 @@ from typing import Any
 from .store import Document
 
 DOCUMENT = "experiment"
+SENT = "sent"
+"""Marks a process, in the document of a server, that records on another machine."""
 RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED = "running", "completed", "failed", "cancelled", "crashed"
 _WORST_FIRST = (FAILED, CRASHED, CANCELLED, COMPLETED)
 
@@ -106,9 +108,14 @@ def _session(document: Document) -> int:
 
 
 def _crashed_or_same(process: dict[str, Any], is_alive: Callable[[str], bool]) -> dict[str, Any]:
-    if process.get("status") == RUNNING and not is_alive(str(process.get("writer", ""))):
+    if process.get("status") == RUNNING and not _lives(process, is_alive):
         return {**process, "status": CRASHED}
     return process
+
+
+def _lives(process: Document, is_alive: Callable[[str], bool]) -> bool:
+    """Whether a process records; one that sent what is here from elsewhere says so itself when it ends."""
+    return bool(process.get(SENT)) or is_alive(str(process.get("writer", "")))
 
 
 def ended(document: Document | None, writer: str, status: str, error: str | None, is_alive: Any) -> Document:
@@ -138,5 +145,5 @@ def status_of(document: Document | None, is_alive: Callable[[str], bool]) -> str
     status = document.get("status")
     if status != RUNNING:
         return None if status is None else str(status)
-    alive = any(is_alive(str(one.get("writer", ""))) for one in _processes(document))
-    return RUNNING if alive else CRASHED
+    running = (one for one in _processes(document) if one.get("status") == RUNNING)
+    return RUNNING if any(_lives(one, is_alive) for one in running) else CRASHED
