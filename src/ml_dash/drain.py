@@ -30,7 +30,7 @@ from .spool import OUTBOX, is_for_server
 from .store import Batch, Store, Track
 from .stores.grouping import timestamp_of, track_number
 
-BATCH_BYTES = 8 << 20
+BATCH_BYTES = 4 << 20
 LARGE_BODY = 1 << 20
 """A body this large (from `extend`) is a batch of its own, so that a store can apply it in slices."""
 

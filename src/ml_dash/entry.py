@@ -18,6 +18,7 @@ import base64
 import datetime
 import json
 import math
+import operator
 import re
 import sys
 import threading
@@ -287,6 +288,7 @@ _ESCAPED = {
 _TOKEN = re.compile(rb'(?<=[:,\[\s])"(NaN|-?Infinity)"(?=\s*[,\]}])')
 
 _LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_TIMESTAMP = operator.itemgetter("timestamp")
 _BOM = b"\xef\xbb\xbf"
 _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder()
@@ -318,8 +320,12 @@ def _needs_care(lines: bytes) -> bool:
 
     A search for one letter is many times faster than for a word, and field names rarely hold them all.
     """
-    may_be_null = b"u" in lines and b"l" in lines and b"null" in lines
-    return may_be_null or (b"N" in lines and b'NaN"' in lines) or (b"I" in lines and b'Infinity"' in lines)
+    return (b"u" in lines and b"l" in lines and b"null" in lines) or _spells_a_token(lines)
+
+
+def _spells_a_token(lines: bytes) -> bool:
+    """Whether NaN or an infinity may be in there, as a token or as a text of that spelling."""
+    return (b"N" in lines and b'NaN"' in lines) or (b"I" in lines and b'Infinity"' in lines)
 
 
 def to_document(fields: Mapping[str, Any], name: str = "document") -> bytes:
@@ -432,10 +438,10 @@ def _checked(entry: Any) -> Entry | None:
 
 def from_lines(block: bytes) -> list[Entry]:
     """The entries of a block of whole lines, in the file's order; lines that are no entry are left out."""
-    if b'NaN"' not in block and b'Infinity"' not in block:
+    if not _spells_a_token(block):
         try:
             entries: list[Entry] = _json_decoder.decode_lines(block)
-            if all(type(entry["timestamp"]) is float for entry in entries):
+            if not entries or set(map(type, map(_TIMESTAMP, entries))) == {float}:
                 return entries
         except (ValueError, KeyError, TypeError, RecursionError):
             pass

@@ -38,7 +38,7 @@ from .journal_files import (
 )
 from .store import Track
 
-SEGMENT_BYTES = 8 << 20
+SEGMENT_BYTES = 4 << 20
 
 _HAS_INTERPRETER_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -96,6 +96,7 @@ class Journal:
         "_torn",
         "_tracks",
         "_unfinished",
+        "_unmapped_later",
         "_wake",
         "limit",
         "lock",
@@ -135,6 +136,7 @@ class Journal:
         self._numbers = itertools.count(1)
         self._closed = False
         self._retired: list[int] = []
+        self._unmapped_later: list[Any] = []
         self._ready: Segment | None = None
         self._fd, self.number = -1, 0
         self.memory: Any = None
@@ -268,15 +270,15 @@ class Journal:
         try:
             self._files.write_at(fd, record_header(len(body), crc32(body)), FIRST_RECORD)
             self._files.write_at(fd, body, FIRST_RECORD + RECORD_BYTES)
-            if self._durability != "off":
+            if self._durability == "strict":
                 self._files.sync(fd)
             with self.lock:
                 self._name_apart(fd, path, FIRST_RECORD + RECORD_BYTES + len(body))
         except BaseException:
             self._files.remove(path)
-            raise
-        finally:
             self._files.close(fd)
+            raise
+        self._retired.append(fd)  # synced in the background, unless the drain has moved the entries before that
 
     def _name_apart(self, fd: int, path: Path, end: int) -> None:
         """Give a whole segment its number. What comes after its record has to lie in a later segment."""
@@ -318,12 +320,12 @@ class Journal:
     def _swap(self, number: int, position: int, fd: int = -1, memory: Any = None, room: int = 0) -> bool:
         """Go to a segment in one step that no other thread and no signal handler can come between.
 
-        The old mapping is not closed but dropped: a thread that claimed its place in it still copies into it.
+        The old mapping is left to the background: to take megabytes of pages out costs an append a millisecond.
 
         Returns:
             Whether it went there; not where a signal handler has gone to a later one already.
         """
-        old = self._fd
+        old, old_memory = self._fd, self.memory
         limit = room if memory is not None and _HAS_INTERPRETER_LOCK else 0
         if number < self.number:
             return False
@@ -331,6 +333,8 @@ class Journal:
         self.limit, self._room = limit, room
         if old >= 0:
             self._retired.append(old)
+        if old_memory is not None:
+            self._unmapped_later.append(old_memory)
         return True
 
     def _new_segment(self, size: int) -> Segment:
@@ -350,6 +354,11 @@ class Journal:
         """Background work: close filled segments, and have the next one ready and its pages present."""
         with self.lock:
             retired, self._retired = self._retired, []
+            memories, self._unmapped_later = self._unmapped_later, []
+        if _HAS_INTERPRETER_LOCK:  # without it an append may still copy into one; then it goes with its last user
+            for memory in memories:
+                memory.close()
+        del memories
         self._close_filled(retired)
         early = self._fd >= 0 and self.position < self._room // 4
         if not self._mapped or self._ready is not None or early or self._closed or self._forked:
@@ -426,7 +435,7 @@ class Journal:
             for fd in (self._fd, self._table_fd, *self._retired):
                 if fd >= 0:
                     os.close(fd)
-            self._retired = []
+            self._retired, self._unmapped_later = [], []
             if self._lock_fd >= 0:
                 self._files.close_lock(self._lock_fd)
             self._fd = self._table_fd = self._lock_fd = -1
@@ -439,13 +448,13 @@ class Journal:
         """
         self.lock = threading.RLock()
         ready = self._ready or Segment(0, -1, None)
-        for memory in (self.memory, ready.memory):
+        for memory in (self.memory, ready.memory, *self._unmapped_later):
             if memory is not None:
                 memory.close()
         for fd in (*self._retired, self._fd, ready.fd, self._table_fd):
             if fd >= 0:
                 os.close(fd)
-        self._retired, self._ready, self.memory = [], None, None
+        self._retired, self._unmapped_later, self._ready, self.memory = [], [], None, None
         self._fd = self._table_fd = self._lock_fd = -1
         self.position = self.limit = self._room = 0
         self._unfinished = None
