@@ -39,8 +39,12 @@ FORMATS = ("csv", "tum", "euroc", "jsonl", "parquet", "npz")
 @click.option("-c", "--columns", help="Columns to keep, separated by commas.")
 @click.option("--text", multiple=True, help="A column that is text even where it looks like numbers. Repeatable.")
 @click.option("--missing", multiple=True, help="A cell that means no value (NA). An empty one always does. Repeatable.")
-@click.option("--wide/--no-wide", default=None, help="Whether '/' in names separates topics.  [default: if all have it]")
-@click.option("--depth", type=click.IntRange(1), help="Parts of a wide name that are the topic.  [default: all but one]")
+@click.option(
+    "--wide/--no-wide", default=None, help="Whether '/' in names separates topics.  [default: if all have it]"
+)
+@click.option(
+    "--depth", type=click.IntRange(1), help="Parts of a wide name that are the topic.  [default: all but one]"
+)
 @options.root_option
 @options.json_option
 def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, as_json: bool, **how: Any) -> None:
@@ -121,9 +125,7 @@ def _check_topics(reports: Sequence[Report]) -> None:
                 raise click.UsageError(f"{other} and {report.path} both have topic {topic.topic!r}; import one by one")
 
 
-def _store(
-    prefix: str, root: str, files: Sequence[str], wanted: Options, reports: Sequence[Report], bars: Any
-) -> None:
+def _store(prefix: str, root: str, files: Sequence[str], wanted: Options, reports: Sequence[Report], bars: Any) -> None:
     from ..experiment import Experiment
 
     experiment = Experiment(prefix, dash_root=root)
@@ -171,7 +173,7 @@ def _take_back(experiment: Experiment, existed: bool, known: set[str], reports: 
 
 
 def _show(reports: Sequence[Report]) -> None:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for report in reports:
         click.echo(f"{report.path}: {report.format}, time in {report.time_column!r} ({report.time_unit})")
         for text in report.notes:
@@ -183,4 +185,7 @@ def _show(reports: Sequence[Report]) -> None:
             merged = f"{topic.repeated:,}" if topic.repeated else ""
             rows.append((topic.topic, f"{topic.rows:,}", merged, start, duration(last - first), fields))
     click.echo()
-    print_table(["&TOPIC", ">ROWS", ">MERGED", ">START", ">SPAN", "~FIELDS"], rows)
+    headings = ["&TOPIC", ">ROWS", ">MERGED", ">START", ">SPAN", "~FIELDS"]
+    if not any(row[2] for row in rows):
+        headings, rows = headings[:2] + headings[3:], [row[:2] + row[3:] for row in rows]
+    print_table(headings, rows)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 UNLIMITED = 10_000
 """Columns of an output that no terminal shows: nothing is cut there."""
 
+FOLD_AT = 40
+"""A name up to this long is never folded."""
+
 STATUS_STYLES = {"running": "green", "completed": "", "failed": "red", "crashed": "red", "cancelled": "yellow"}
 
 
@@ -81,10 +84,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, styles
     """
     from rich.table import Table
 
+    rows = [*rows]
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in columns:
+    for place, heading in enumerate(columns):
+        longest = max((len(str(row[place])) for row in rows), default=0)
         table.add_column(
-            heading.strip(">~&"), justify="right" if heading[0] == ">" else "left", no_wrap=heading[0] not in "~&"
+            heading.strip(">~&"),
+            justify="right" if heading[0] == ">" else "left",
+            no_wrap=heading[0] not in "~&",
+            min_width=min(longest, FOLD_AT) if heading[0] == "&" else None,
         )
     for number, row in enumerate(rows):
         cells = [_cell(heading, cell) for heading, cell in zip(columns, row, strict=True)]

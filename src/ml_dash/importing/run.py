@@ -130,7 +130,6 @@ class _Import:
             report.notes.append(f"{self.time!r} looks like {self.unit} since 1970 and is stored in seconds")
         return report
 
-
     def _reordered(self) -> Iterator[str]:
         for field in self.fields:
             places = [self.source.names.index(name) for name in field.columns]

@@ -111,9 +111,8 @@ def _vectors(columns: Sequence[tuple[tuple[str, ...], str]]) -> dict[tuple[str, 
             continue
         parts = stems[stem]
         order = sorted(parts, key=lambda part: int(part) if part.isdigit() else "xyzw".index(part))
-        grouped[stem if stem[-1] else (*stem[:-1], "q" if len(parts) == 4 else "p")] = [
-            parts[part][1] for part in order
-        ]
+        named = stem if stem[-1] else (*stem[:-1], "".join(order))
+        grouped[named] = [parts[part][1] for part in order]
         done.update(name for _, name in parts.values())
     return grouped
 
