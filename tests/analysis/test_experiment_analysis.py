@@ -41,6 +41,30 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert found.stdout.strip() == "set()"
 
 
+def test_without_the_extras(tmp_path: Path) -> None:
+    """A bare install records, slices and asks single times; what needs an extra says which one."""
+    code = f"""
+import sys
+for name in ("numpy", "pyarrow", "pandas", "polars", "duckdb", "matplotlib"):
+    sys.modules[name] = None
+import ml_dash
+with ml_dash.Experiment("a/b/c", dash_root={str(tmp_path)!r}).run as exp:
+    track = exp.tracks("arm").append(q=[1.0], _ts=1.0).append(q=[2.0], _ts=2.0)
+    assert track.slice(0.0, 5.0).at(1.5)["q"] == [1.0]
+    assert track.slice().nearest(1.9)["q"] == [2.0]
+    assert len(list(track.slice())) == 2
+    for ask in (track.to_arrow, track.plot, exp.doctor, lambda: track.slice().at([1.0]), lambda: exp.align(rate_hz=1),
+                lambda: exp.find("q[0] > 1", topic="arm"), lambda: exp.sql("select 1")):
+        try:
+            ask()
+        except ml_dash.MissingExtra as error:
+            print(error)
+"""
+    found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert found.stderr == ""
+    assert found.stdout.count("pip install 'ml-dash[") == 7
+
+
 def test_align_while_recording(experiment: Experiment) -> None:
     """Topics and columns on one clock, also before anything is flushed."""
     record(experiment)

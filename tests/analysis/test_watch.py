@@ -85,6 +85,14 @@ def test_a_changed_type_is_told() -> None:
     ]
 
 
+def test_a_clock_that_goes_back_is_told() -> None:
+    """A batch that begins before the last one ended: once for the step, not for what follows it."""
+    stream = Stream()
+    assert stream.send("arm", [10.0, 11.0]) == []
+    assert stream.send("arm", [4.0, 5.0]) == ["arm: the stamps went back from 11 to 4 s"]
+    assert stream.send("arm", [6.0, 7.0]) == []
+
+
 def test_a_silent_topic_is_told_by_the_others() -> None:
     """A declared topic from which nothing comes while others go on: told once."""
     stream = Stream(arm=100)

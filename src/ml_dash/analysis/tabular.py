@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_EXTRAS = {"duckdb": "analysis", "matplotlib": "plot", "numpy": "analysis", "pyarrow": "analysis"}
+_EXTRAS = {"duckdb": "sql", "matplotlib": "plot", "numpy": "analysis", "pyarrow": "analysis"}
 
 
 def needs(module: str) -> Any:
@@ -27,9 +27,9 @@ def needs(module: str) -> Any:
         return importlib.import_module(module, __package__)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing == "ml_dash":
+        if missing not in _EXTRAS:  # pandas and Polars are the user's choice; the error names them
             raise
-        raise MissingExtra(missing, _EXTRAS.get(missing, missing)) from None
+        raise MissingExtra(missing, _EXTRAS[missing]) from None
 
 
 class Tabular:

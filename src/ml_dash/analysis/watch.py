@@ -26,6 +26,7 @@ from ..stores.grouping import grouped, is_column_body
 
 log = logging.getLogger("ml_dash.watch")
 
+INFINITY = float("inf")
 WINDOW_S = 2.0
 WINDOW_ENTRIES = 10
 RATE_SHARE = 0.1
@@ -39,6 +40,7 @@ class _Topic:
     """What is known of one topic: the window that is being counted, and the type of each field."""
 
     first: float = 0.0
+    last: float = -INFINITY
     entries: int = 0
     seen_at: float = 0.0
     types: dict[str, str] = field(default_factory=dict)
@@ -85,6 +87,9 @@ class Watch:
         first, last = _glance(bodies[0]), _glance(bodies[-1])
         for look in (first, last):
             self._check_types(topic, known, look.fields)
+        back = first.start < known.last
+        self._tell(known, "back", back, f"{topic}: the stamps went back from {known.last:.13g} to {first.start:.13g} s")
+        known.last = last.end
         if not known.entries or first.start < known.first:
             known.first, known.entries = first.start, 0
         known.entries += sum(_glance(body).entries if is_column_body(body) else 1 for body in bodies)
