@@ -259,8 +259,8 @@ def test_parquet_in_duckdb(parquet: bytes, tmp_path: Path) -> None:
     path.write_bytes(parquet)
     with duckdb.connect() as database:
         rows = database.execute(
-            f"""SELECT count(*), max("timestamp"), sum(n), max(q[2]) FILTER (NOT isnan(q[2])), max(pose.w), count(only_last)
-            FROM '{path}'"""
+            f"""SELECT count(*), max("timestamp"), sum(n), max(q[2]) FILTER (NOT isnan(q[2])), max(pose.w),
+            count(only_last) FROM '{path}'"""
         ).fetchall()
         names = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()}
     assert rows == [(6, 4.0, 3 - 2**63, 0.8, 2, 1)]
