@@ -7,7 +7,6 @@ carry `~` and a hash of the true topic, which is stored beside the data.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Callable
@@ -127,6 +126,8 @@ def _needs_hash(plain: str) -> bool:
 
 
 def _hashed(plain: str, topic: str) -> str:
+    import hashlib  # OpenSSL is ten milliseconds of start, and few topics need it
+
     digest = hashlib.sha256(topic.encode()).hexdigest()[:16]
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", plain)[:60].lstrip("-_") or "topic"
     return f"{safe}~{digest}"

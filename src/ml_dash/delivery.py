@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .background import Pace
 from .drain import read_boundary
-from .errors import MlDashError, NotOpen, StoreCorrupt, StoreUnavailable, Unauthorized
+from .errors import MlDashError, NotDelivered, NotOpen, StoreCorrupt, StoreUnavailable, Unauthorized
 from .files import FILES, Files
 from .journal import Journal
 from .journal_files import Mark
@@ -44,7 +44,7 @@ SEND_EVERY_S = 1.0
 LEAST_S, MOST_S = 0.5, 60.0
 BACKLOG_BYTES = 8 << 20
 COPYING_MS = 50
-FLUSH_S, CLOSE_S = 30.0, 30.0
+CLOSE_S = 30.0
 LINGER_S = 0.5
 LAST_TRY_S = 2.0
 """How long `close` waits for a server that did not answer before."""
@@ -53,10 +53,6 @@ Combine = Callable[[Document | None, Document], Document]
 """Makes the server's document of what it is there and of what is new here."""
 
 log = logging.getLogger("ml_dash")
-
-
-class NotDelivered(UserWarning):
-    """Entries are kept here and not on the server yet, or the server would not take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +309,7 @@ class Delivery:
 
     # -------------------------------------------------------------- waiting for it
 
-    def flush(self, timeout_s: float | None = FLUSH_S) -> bool:
+    def flush(self, timeout_s: float | None) -> bool:
         """Wait until everything appended and set before the call is on the server; False when it is not in time.
 
         Not delivered is a warning that says how much waits; with `strict` it is a StoreUnavailable or Unauthorized.

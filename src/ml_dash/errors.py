@@ -86,3 +86,7 @@ class MissingExtra(MlDashError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed: pip install 'ml-dash[{extra}]'")
+
+
+class NotDelivered(UserWarning):
+    """Entries are kept here and not on the server yet, or the server would not take them."""

@@ -8,27 +8,26 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import run_record
 from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Recording
-from .analysis.watch import Watch
-from .delivery import Remote
+from .background import Pace
 from .entry import checked_document
 from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, InvalidQuery, NotOpen
 from .journal_reader import Stream, is_alive
 from .log import Log
 from .metrics import MetricsManager
 from .params import Params
-from .remote import open_remote, reading_session, recording_session, server_url
 from .session import DURABILITIES, Session
-from .spool import spool_root
 from .store import KINDS
 from .stores.local import LocalStore
 from .tracks import TracksManager
-from .wire import InvalidAddress
+
+if TYPE_CHECKING:
+    from .delivery import Remote
 
 JOURNALS = ".journal"
 MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
@@ -80,7 +79,7 @@ class Experiment(ExperimentAnalysis):
         prefix = _prefix(prefix)
         self._segments = check_prefix(prefix)
         self.prefix = prefix
-        self._url, self._token, self._alone = server_url(dash_url), token, dash_root is None
+        self._url, self._token, self._alone = _server_url(dash_url), token, dash_root is None
         self.root = _resolved(dash_root, self._url)
         self.folder = self.root.joinpath(*self._segments)
         if durability not in DURABILITIES:
@@ -102,9 +101,11 @@ class Experiment(ExperimentAnalysis):
         if self._session is not None:
             raise NotOpen(f"{self.prefix} is open already")
         _check_root(self.root)
-        session = recording_session(self.folder, self._remote(), self._durability)
+        session = self._recording_session()
         self._bind(session)
         if self._watch is not None:
+            from .analysis.watch import Watch
+
             session.watch(Watch(self._declared_rates).observe)
         try:
             process = run_record.process_record(session.writing().writer)
@@ -137,13 +138,25 @@ class Experiment(ExperimentAnalysis):
         finally:
             self._bind(None)
 
-    def _remote(self) -> Remote | None:
+    # What belongs to a server is imported where one is named: a recorder on disk starts without it.
+
+    def _recording_session(self) -> Session:
         if self._url is None:
-            return None
-        strict = self._durability == "strict"
-        return open_remote(self._url, self.prefix, self._token, alone=self._alone, strict=strict)
+            pace = Pace()
+            store = LocalStore(self.folder, pace=pace)
+            return Session(store, self.folder / JOURNALS, recording=True, durability=self._durability, pace=pace)
+        from .remote import recording_session
+
+        return recording_session(self.folder, self._remote(self._url), self._durability)
+
+    def _remote(self, url: str) -> Remote:
+        from .remote import open_remote
+
+        return open_remote(url, self.prefix, self._token, alone=self._alone, strict=self._durability == "strict")
 
     def _open_served(self) -> None:
+        from .remote import reading_session
+
         assert self._url is not None
         self._alone = True
         self._bind(reading_session(self._url, self.prefix, self._token, self.folder))
@@ -188,7 +201,7 @@ class Experiment(ExperimentAnalysis):
     def _run_document(self) -> dict[str, Any] | None:
         if self._session is not None:
             return self._session.store.read_document(run_record.DOCUMENT)
-        remote = self._remote() if self._alone else None
+        remote = self._remote(self._url) if self._alone and self._url is not None else None
         if remote is None:
             return LocalStore(self.folder, readonly=True).read_document(run_record.DOCUMENT)
         try:
@@ -350,10 +363,24 @@ def _watched(watch: bool | Mapping[str, float], *, alone: bool) -> dict[str, flo
     return rates
 
 
+def _server_url(url: str | None) -> str | None:
+    """The server's address: as given, or of the variable `ML_DASH_URL`; None for no server."""
+    url = url if url is not None else os.environ.get("ML_DASH_URL")
+    if not url:
+        return None
+    from .stores.http import checked_url
+
+    return checked_url(url)
+
+
 def _resolved(root: Any, url: str | None) -> Path:
     if root is None and url is None:
+        from .wire import InvalidAddress
+
         raise InvalidAddress("dash_root=None needs a server: dash_url='https://host', or ML_DASH_URL")
     if root is None and url is not None:
+        from .spool import spool_root
+
         return spool_root(url)
     if root is _UNSET:
         root = os.environ.get("ML_DASH_ROOT") or DEFAULT_ROOT

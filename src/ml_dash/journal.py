@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -265,7 +264,7 @@ class Journal:
             self._check_open()
             if self._forked:
                 self._open_stream()
-        path = self.path / f".apart-{secrets.token_hex(6)}"
+        path = self.path / f".apart-{os.urandom(6).hex()}"
         fd = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             self._files.write_at(fd, record_header(len(body), crc32(body)), FIRST_RECORD)

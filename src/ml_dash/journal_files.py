@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import secrets
 import struct
 import time
 import zlib
@@ -82,7 +81,7 @@ def create_stream(
         The folder, the descriptor of the lock, the descriptor of the table, which names the tracks given.
     """
     files.make_folder(folder)
-    writer = f"{time.time_ns():016x}{secrets.token_hex(6)}"
+    writer = f"{time.time_ns():016x}{os.urandom(6).hex()}"
     hidden, path, fds = folder / f".new-{writer}", folder / writer, list[int]()
     birth = files.open_lock(folder / BIRTH)
     try:

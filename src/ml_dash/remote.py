@@ -20,19 +20,9 @@ from .session import Session
 from .spool import JOURNALS, OUTBOX, Destination, ServerNote, changes, destination, read_server_note, spool_root
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.grouping import no_pace
-from .stores.http import HttpStore, checked_url
+from .stores.http import HttpStore
 from .stores.local import LocalStore
 from .view import View
-
-
-def server_url(dash_url: str | None) -> str | None:
-    """The server's address: as given, or of the variable `ML_DASH_URL`; None for no server.
-
-    Raises:
-        wire.InvalidAddress: (a ValueError) it is no address.
-    """
-    url = dash_url if dash_url is not None else os.environ.get("ML_DASH_URL")
-    return checked_url(url) if url else None
 
 
 def open_remote(url: str, prefix: str, token: str | None, *, alone: bool, strict: bool) -> Remote:
@@ -175,12 +165,9 @@ class RemoteView(View):
 # ---------------------------------------------------------------- sessions
 
 
-def recording_session(folder: Path, remote: Remote | None, durability: str) -> Session:
-    """A session that records into a folder, sends to a server, or both."""
+def recording_session(folder: Path, remote: Remote, durability: str) -> Session:
+    """A session that records into a folder and sends to a server, or only sends."""
     pace, journals = Pace(), folder / JOURNALS
-    if remote is None:
-        store = LocalStore(folder, pace=pace)
-        return Session(store, journals, recording=True, durability=durability, pace=pace)
     local = NotedStore(folder, pace=pace)
     served = ServedStore(remote, local) if remote.alone else None
     session = Session(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +27,9 @@ def clocks() -> dict[str, float]:
 
 def process_record(writer: str) -> dict[str, Any]:
     """What is kept of this process."""
+    import platform  # with `subprocess` below, a tenth of the package's import; needed when a run starts
+    import socket
+
     return {
         "writer": writer,
         "pid": os.getpid(),
@@ -65,16 +65,17 @@ def now() -> str:
 
 def git_state() -> dict[str, Any] | None:
     """The commit of the working directory and whether it has changes; None outside a checkout."""
+    import subprocess
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", *words), capture_output=True, timeout=2.0, check=True)
+        return done.stdout.decode(errors="backslashreplace").strip()
+
     try:
-        commit = _git("rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+        commit = git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(("git", *words), capture_output=True, timeout=2.0, check=True)
-    return done.stdout.decode(errors="backslashreplace").strip()
 
 
 def begun(document: Document | None, prefix: str, process: dict[str, Any], extra: Document, is_alive: Any) -> Document:

@@ -9,20 +9,22 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .background import Background, Pace
-from .delivery import FLUSH_S, Delivery, NotDelivered, Remote
 from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
-from .errors import NotOpen, StoreUnavailable
+from .errors import NotDelivered, NotOpen, StoreUnavailable
 from .files import FILES, Files
 from .journal import SEGMENT_BYTES, Journal
 from .journal_reader import is_alive, streams
-from .spool import REMOTE
 from .store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
+if TYPE_CHECKING:
+    from .delivery import Delivery, Remote
+
+FLUSH_S = 30.0
 READ_BACKLOG_BYTES = 8 << 20
 
 log = logging.getLogger("ml_dash")
@@ -78,7 +80,7 @@ class Session:
     def _start(self, journals: Path, durability: str, pace: Pace, background: bool) -> None:
         self._pace = pace
         remote, files, durable = self._remote, self._files, durability != "off"
-        notes = {} if remote is None else {REMOTE: remote.destination.note()}
+        notes = {} if remote is None else {"remote": remote.destination.note()}
         self.journal = Journal(
             journals,
             files=files,
@@ -90,6 +92,8 @@ class Session:
         make_drain = SpoolDrain if remote is not None and remote.alone else Drain
         self._drain = make_drain(journals, self._drained, self.journal, files=files, durable=durable, pace=pace)
         if remote is not None:
+            from .delivery import Delivery  # where a server is named; a recorder on disk starts without it
+
             self._delivery = Delivery(
                 journals.parent, remote, self._drained, self.journal, files=files, durable=durable
             )
