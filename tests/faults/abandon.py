@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ml_dash.files import FILES, Files, drop_locks
+from ml_dash.files import FILES, Files
 from ml_dash.log import Log
 from ml_dash.metrics import MetricsManager
 from ml_dash.session import Session
@@ -31,7 +31,12 @@ class Recording:
 
     def die(self) -> None:
         """Let go of everything as a killed process does: nothing is written any more, every lock is free."""
-        drop_locks()
+        journal = self.session.journal
+        assert journal is not None
+        for fd in (journal._lock_fd, self.store._lock_fd):
+            if fd >= 0:
+                FILES.close_lock(fd)
+        self.store._lock_fd = -1
         self.session.after_fork_in_child()
         self.session.closed = True
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ml_dash.entry import from_lines, merge
+from ml_dash.entry import merge
 from ml_dash.errors import StoreCorrupt
+from ml_dash.line import from_lines
 from ml_dash.store import MERGED, Track, Window
 from ml_dash.stores.local import LocalStore
 
@@ -121,7 +122,7 @@ def _mutations(random: random_module.Random) -> dict[str, Callable[[bytes], byte
     }
 
 
-@pytest.mark.parametrize("seed", seeds(size(6, 60)))
+@pytest.mark.parametrize("seed", seeds(size(4, 60)))
 def test_damaged(run: Path, seed: int) -> None:
     """Index, state and the index of the log, each damaged in every way: answers equal a full scan, also after more."""
     random = rng("derived", seed)
