@@ -152,4 +152,4 @@ def _present(table: pa.Table) -> Any:
             return None
         here = column if null_of(field) is not None else pc.is_valid(column)
         found = here if found is None else pc.or_(found, here)
-    return pa.array([False] * len(table)) if found is None else found
+    return pa.array([False] * len(table), pa.bool_()) if found is None else found
