@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from .columns import expand, is_columns
@@ -101,13 +102,16 @@ class View:
                 yield selected
 
     def _read_sequence(self, track: Track, window: Window) -> Iterator[list[Entry]]:
-        """Sequences do not merge, so a batch must not be seen on both sides: read again when one moved."""
-        for _ in range(ATTEMPTS):
-            before = self._numbers()
-            waiting = self.pending(track)
-            entries = [entry for block in self._store.read(track) for entry in block]
-            if before == self._numbers():
-                break
+        """Sequences do not merge, so a batch must not be seen on both sides: read again when one moved, at last with
+        appends kept out where the store can."""
+        settled = getattr(self._store, "settled", nullcontext)
+        for attempt in range(1, ATTEMPTS + 1):
+            with settled() if attempt == ATTEMPTS else nullcontext():
+                before = self._numbers()
+                waiting = self.pending(track)
+                entries = [entry for block in self._store.read(track) for entry in block]
+                if before == self._numbers():
+                    break
         entries.extend({"index": index, **entry} for index, entry in enumerate(waiting, len(entries)))
         last = None if window.limit is None else window.first + window.limit
         selected = select(entries[window.first : last], window.columns, fixed_names(track.kind))

@@ -93,7 +93,7 @@ class LocalStore:
         self._files.lock(self._lock_fd, wait=True)
 
     @contextmanager
-    def _settled(self) -> Iterator[None]:
+    def settled(self) -> Iterator[None]:
         """No append is under way while this is entered, where the lock can be taken."""
         with self._mutex:
             fd = -1
@@ -243,7 +243,7 @@ class LocalStore:
             return
         low = float("-inf") if window.start is None else window.start
         high = float("inf") if window.end is None else window.end
-        with self._file(path).snapshot(window.start, window.end, settled=self._settled) as snapshot:
+        with self._file(path).snapshot(window.start, window.end, settled=self.settled) as snapshot:
             if snapshot is None:
                 return
             if snapshot.is_sorted:
@@ -269,7 +269,7 @@ class LocalStore:
         known = sidecar.table()
         if known is not None:
             return known
-        with self._file(path).snapshot(settled=self._settled) as snapshot:
+        with self._file(path).snapshot(settled=self.settled) as snapshot:
             return None if snapshot is None else sidecar.make(snapshot)
 
     def _sidecar(self, path: Path) -> Sidecar:
@@ -284,7 +284,7 @@ class LocalStore:
         committed = self._committed(path)
         remaining = float("inf") if window.limit is None else window.limit
         index = 0
-        with self._file(path).snapshot(settled=self._settled) as snapshot:
+        with self._file(path).snapshot(settled=self.settled) as snapshot:
             for block in snapshot.blocks if snapshot is not None else ():
                 following = index + block.entries
                 if block.offset >= committed or remaining <= 0:
@@ -323,14 +323,14 @@ class LocalStore:
         return [info for info in found if info.count]
 
     def _info(self, track: Track, path: Path) -> TrackInfo:
-        index = self._file(path).summary(self._settled)
+        index = self._file(path).summary(self.settled)
         low, high = (index.lowest, index.highest) if index.blocks else (None, None)
         count, seen = self._looked_at(track, path)
         return TrackInfo(track.topic, count, low, high, summary(seen, fixed_names(track.kind)), index.size)
 
     def _looked_at(self, track: Track, path: Path) -> tuple[int, dict[str, set[str]]]:
         """The number of entries and the types in them; where lines are entries one by one, from what is kept."""
-        with self._file(path).snapshot(settled=self._settled) as snapshot:
+        with self._file(path).snapshot(settled=self.settled) as snapshot:
             if snapshot is not None:
                 is_plain = snapshot.is_sorted if track.kind == MERGED else self._committed(path) >= snapshot.end
                 if is_plain:
