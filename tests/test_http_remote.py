@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -442,6 +443,7 @@ def test_a_forked_child_sends_its_own(new: Callable[..., Experiment], place: Pla
                 experiment.tracks.flush()
                 os._exit(0)
             except BaseException:
+                traceback.print_exc()
                 os._exit(1)
         experiment.tracks("parent").append(x=2, _ts=2.0)
         experiment.tracks.flush()

@@ -409,6 +409,9 @@ class Delivery:
 
     def after_fork_in_child(self) -> None:
         """The thread and the connection stayed with the parent."""
+        after_fork = getattr(self._remote.store, "after_fork_in_child", None)
+        if after_fork is not None:
+            after_fork()
         self._reset()
 
 

@@ -8,6 +8,7 @@ interrupted; a reader may see some parts before the last one is there.
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 import time
@@ -19,7 +20,7 @@ import msgspec
 
 from .. import wire
 from ..columns import cut_out
-from ..entry import decode_body, from_document, from_lines, to_document
+from ..entry import decode_body
 from ..errors import (
     CopiedWriter,
     ExperimentNotFound,
@@ -29,6 +30,7 @@ from ..errors import (
     NotOpen,
     Unauthorized,
 )
+from ..line import from_document, from_lines, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
 from ..zstd import compress
 from .grouping import head_bytes, is_column_body, track_number
@@ -299,11 +301,14 @@ class Connection:
         self.url = checked_url(url)
         self._token, self._answer_s = token, answer_s
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._client: Any = None
         self._closed = False
         _httpx()
 
     def _open(self) -> Any:
+        if self._process != os.getpid():
+            self.after_fork_in_child()
         with self._lock:
             if self._closed:
                 raise NotOpen("the store is closed")
@@ -375,7 +380,7 @@ class Connection:
 
     def after_fork_in_child(self) -> None:
         """Go on with sockets of our own."""
-        self._lock, self._client = threading.Lock(), None
+        self._lock, self._client, self._process = threading.Lock(), None, os.getpid()
 
 
 def checked_url(url: str) -> str:
