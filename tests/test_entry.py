@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_dash import Experiment, InvalidEntry, from_nanoseconds
-from ml_dash.entry import MAX_ENTRY_BYTES, check_timestamp, decode_body, encode_body, from_line, from_lines, to_line
+from ml_dash.entry import MAX_ENTRY_BYTES, check_timestamp, decode_body, encode_body
+from ml_dash.line import from_line, from_lines, to_line
 from ml_dash.store import Track
 from ml_dash.stores.local import LocalStore
 from ml_dash.tracks import TrackBuilder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash import columns, entry, journal_files
+from ml_dash import columns, entry, journal_files, line
 from ml_dash.stores import index, state
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
@@ -43,7 +43,7 @@ def documented_bytes(name: str) -> bytes:
 def test_lines_are_as_documented(name: str, value: object) -> None:
     """A value is written as the document's line."""
     _, stamp, fields = entry.decode_body(entry.encode_body((1, 1.0, {"v": value})))
-    assert documented(name).encode() + b"\n" == entry.to_line(stamp, fields)
+    assert documented(name).encode() + b"\n" == line.to_line(stamp, fields)
 
 
 def test_record_is_as_documented() -> None:

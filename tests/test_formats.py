@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ml_dash import Experiment, InvalidWindow
-from ml_dash.entry import from_lines
 from ml_dash.formats import FORMATS
 from ml_dash.formats.arrow import entries_from_table
 from ml_dash.formats.parquet import read_parquet
+from ml_dash.line import from_lines
 from ml_dash.tracks import TrackBuilder
 from store_contract import same
 

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .columns import expand, is_columns
-from .entry import decode_body, to_line
+from .entry import decode_body
 from .files import FILES, Files
 from .journal import Journal
 from .journal_files import BIRTH, FIRST_RECORD, Mark
 from .journal_reader import Piece, Stream, is_dead, streams
+from .line import to_line
 from .spool import OUTBOX, is_for_server
 from .store import Batch, Store, Track
 from .stores.grouping import timestamp_of, track_number

@@ -15,9 +15,9 @@ from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Recording
 from .background import Pace
-from .entry import checked_document
 from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, InvalidQuery, NotOpen
 from .journal_reader import Stream, is_alive
+from .line import checked_document
 from .log import Log
 from .metrics import MetricsManager
 from .params import Params

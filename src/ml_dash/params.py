@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .entry import checked_document
 from .errors import InvalidEntry, NotOpen
+from .line import checked_document
 from .session import Session
 
 DOCUMENT = "params"

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .entry import decode_body, to_line
+from .entry import decode_body
 from .files import FILES, Files
 from .journal_files import Mark
 from .journal_reader import Stream, is_alive, streams
+from .line import to_line
 from .store import Document, Track
 
 JOURNALS, OUTBOX, DEAD_LETTERS, SERVER_NOTE = ".journal", ".outbox", ".dead-letters", ".server.json"

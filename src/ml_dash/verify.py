@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .drain import not_applied
-from .entry import from_line, from_lines
 from .errors import MissingExtra, StoreCorrupt
 from .experiment import JOURNALS
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
+from .line import from_line, from_lines
 from .schema import describe
 from .store import KINDS, MERGED, Track
 from .stores import index as ix

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from .columns import expand, is_columns
 from .drain import not_applied
-from .entry import decode_body, from_line, merge, select, to_line
+from .entry import decode_body, merge, select
 from .errors import StoreCorrupt
 from .files import FILES, Files
 from .journal_files import Mark
 from .journal_reader import Stream, is_alive, streams
+from .line import from_line, to_line
 from .schema import observe, summary
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 

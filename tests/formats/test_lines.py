@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("numpy")
 
-from ml_dash.entry import from_lines, to_line  # noqa: E402
 from ml_dash.formats import lines as lines_module  # noqa: E402
 from ml_dash.formats.arrow import entries_from_table, table_from_entries  # noqa: E402
 from ml_dash.formats.blocks import TableBuilder  # noqa: E402
 from ml_dash.formats.lines import block_of_lines  # noqa: E402
 from ml_dash.formats.regular import parse_alike  # noqa: E402
+from ml_dash.line import from_lines, to_line  # noqa: E402
 
 FLOATS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, -0.0, 1e-300, 5e-324, 1e300, 2.0**53, 0.1, 1e22]))
 INTS = st.one_of(st.integers(-9, 9), st.integers(-(2**63), 2**63 - 1), st.sampled_from([2**53, 2**53 + 1, 2**64 - 1]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..entry import to_line
+from ..line import to_line
 from .output import has_unicode, width_of
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..entry import from_line, to_line
 from ..errors import MissingExtra
+from ..line import from_line, to_line
 from .kinds import BOOL, FLOAT, NULL, TEXT, AnyKind, Integers, Lists, Structs
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..entry import to_lines
+from ..line import to_lines
 from ..store import Entry
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..entry import from_lines
+from ..line import from_lines
 from .arrow_types import import_pyarrow
 from .blocks import Block, TableBuilder
 from .regular import parse_alike

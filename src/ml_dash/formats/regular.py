@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..entry import MAX_EXACT_INT, from_line
+from ..entry import MAX_EXACT_INT
+from ..line import from_line
 from .kinds import BOOL, FLOAT, MAX_LEVELS, TEXT, AnyKind, Integers, Lists, Structs, is_deep
 
 if TYPE_CHECKING:

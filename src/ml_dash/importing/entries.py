@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..entry import MAX_ENTRY_BYTES, from_document, from_line
+from ..entry import MAX_ENTRY_BYTES
 from ..errors import InvalidFile
+from ..line import from_document, from_line
 from .model import ABSENT, Advance, Frame, Options
 
 LINES = 10_000

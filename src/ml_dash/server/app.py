@@ -21,8 +21,8 @@ from starlette.routing import Route
 from .. import wire
 from ..address import check_prefix
 from ..catalog import Catalog
-from ..entry import from_document, to_document
 from ..errors import MlDashError
+from ..line import from_document, to_document
 from ..store import MERGED, Document, Store
 from . import routes
 from .auth import EVERYTHING, Access, Tokens, check

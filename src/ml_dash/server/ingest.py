@@ -13,8 +13,9 @@ import msgspec
 
 from ..address import check_topic
 from ..columns import is_column
-from ..entry import MAX_ENTRY_BYTES, encode_body, from_line
+from ..entry import MAX_ENTRY_BYTES, encode_body
 from ..errors import InvalidEntry, InvalidTopic
+from ..line import from_line
 from ..store import MERGED, Batch, Track
 from ..stores.grouping import is_column_body, track_number
 from ..wire import BATCH, LIMITS, NDJSON, Limits, decode_batch, digest

@@ -14,7 +14,7 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..entry import to_line
+from ..line import to_line
 from ..store import MERGED, Entry, Store, Track, Window
 from .limits import Patience
 

@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..entry import from_lines, to_lines
 from ..formats.arrow import Typing, batch_from_entries, import_pyarrow
 from ..formats.mocap import to_mocap
 from ..formats.parquet import ROW_GROUP_ENTRIES, options
+from ..line import from_lines, to_lines
 from ..store import MERGED, Entry, Store, Track, Window
 from ..wire import FORMATS
 from ..zstd import module as zstd_module

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..entry import to_lines
 from ..files import Files
+from ..line import to_lines
 from .datafile import DataFile, Snapshot
 from .index import Block, Fingerprint, Index
 from .sweep import sweep

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from ..entry import from_document, from_line, from_lines
 from ..files import Files
+from ..line import from_document, from_line, from_lines
 from ..store import Entry
 from . import index as ix
 from .index import Block, Fingerprint, Index

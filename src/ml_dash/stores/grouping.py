@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..columns import ascending_texts, expand
-from ..entry import decode_bodies, decode_body, to_lines
+from ..entry import decode_bodies, decode_body
+from ..line import to_lines
 from ..store import Batch, Track
 
 Timed = tuple[float, dict[str, Any]]

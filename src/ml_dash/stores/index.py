@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..entry import from_line
+from ..line import from_line
 
 BLOCK_BYTES = 64 << 10
 MAGIC = b"MLDI"

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..entry import from_document, select, to_document, to_line
+from ..entry import select
 from ..errors import NotOpen, StoreCorrupt
 from ..files import FILES, Files
+from ..line import from_document, to_document, to_line
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .compact import compact_file

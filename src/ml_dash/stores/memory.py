@@ -6,8 +6,9 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 
-from ..entry import from_document, from_line, select, to_document, to_line
+from ..entry import select
 from ..errors import NotOpen
+from ..line import from_document, from_line, to_document, to_line
 from ..schema import describe
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .grouping import grouped, timed

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..entry import from_document, to_document
 from ..errors import CopiedWriter, InvalidEntry, NotOpen, StoreUnavailable
+from ..line import from_document, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
 from .claims import Claims
 from .mongo_reader import Reader

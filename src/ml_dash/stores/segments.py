@@ -34,8 +34,9 @@ import msgspec
 
 from .. import zstd
 from ..columns import expand, is_columns
-from ..entry import decode_body, from_line, merge, to_line
+from ..entry import decode_body, merge
 from ..errors import StoreCorrupt
+from ..line import from_line, to_line
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Entry, Track
 
