@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .address import check_topic
+from .analysis.recording import counted
 from .analysis.track import TrackAnalysis
 from .columnar import track_parquet, track_table
 from .columns import encode_columns
@@ -271,9 +272,13 @@ class TrackBuilder(TrackAnalysis):
         """The fields of a window as an Arrow table, from the columnar sidecar where there is one."""
         return track_table(self._session, Track(MERGED, self.topic), window)
 
+    def count(self, window: Window = Window()) -> int:
+        """The number of entries in a window: distinct timestamps."""
+        return counted(self.table, super().count, window)
+
     def __len__(self) -> int:
         """The number of entries: distinct timestamps."""
-        return sum(len(block) for block in self.blocks(Window(columns=("timestamp",))))
+        return sum(map(len, self.blocks()))
 
     def __bool__(self) -> bool:
         """A builder is true also while its track is empty."""

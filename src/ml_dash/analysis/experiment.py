@@ -104,7 +104,7 @@ class ExperimentAnalysis:
 
         Source: language in `analysis/expression.py`, functions in `analysis/functions.py`, guide page "find".
         """
-        return search(self.recording(), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
+        return Moments([search(self.recording(), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)])
 
     def sql(self, query: str, parameters: Sequence[Any] | None = None) -> pa.Table:
         """The answer to a SQL query in which each topic is a table: `exp.sql('select * from "robot/state"')`.

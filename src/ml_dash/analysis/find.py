@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import InvalidQuery
 from .evaluate import evaluate
-from .places import Mask
+from .places import Mask, Places
 from .tables import Floats
 
 
@@ -46,6 +46,19 @@ def find(
     Raises:
         InvalidQuery: the expression or an option makes no sense. TrackNotFound, InvalidWindow: unknown names.
     """
+    start, end, instants = windows(tables, expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
+    return [Found(*one) for one in zip(start.tolist(), end.tolist(), instants.tolist(), strict=True)]
+
+
+def windows(
+    tables: Mapping[str, pa.Table],
+    expression: str,
+    *,
+    topic: str | None = None,
+    for_s: float = 0.0,
+    max_gap_s: float | None = None,
+) -> tuple[Floats, Floats, Places]:
+    """As `find`, as arrays: start, end and number of instants of each window."""
     for name, value in (("for_s", for_s), ("max_gap_s", max_gap_s)):
         if value is not None and not value >= 0:
             raise InvalidQuery(f"{name} must be 0 or more, got {value}")
@@ -53,11 +66,7 @@ def find(
     first, last = stretches(times, true, max_gap_s)
     long_enough = times[last] - times[first] >= for_s
     first, last = first[long_enough], last[long_enough]
-    counts = (last - first + 1).tolist()
-    return [Found(*one) for one in zip(times[first].tolist(), times[last].tolist(), counts, strict=True)]
-
-
-Places = np.ndarray[tuple[int], np.dtype[np.int64]]
+    return times[first], times[last], last - first + 1
 
 
 def stretches(times: Floats, true: Mask, max_gap_s: float | None = None) -> tuple[Places, Places]:

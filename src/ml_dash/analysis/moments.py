@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ..errors import InvalidQuery, InvalidWindow, TrackNotFound
 from .recording import Recording, Tables
@@ -12,7 +14,9 @@ from .slices import TrackSlice
 from .tabular import Tabular, needs
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,28 @@ class Moment:
         return {topic: self.slice(topic, before_s=before_s, after_s=after_s) for topic in chosen}
 
 
+class Hits(NamedTuple):
+    """The windows of one experiment, as arrays."""
+
+    prefix: str
+    recording: Callable[[], Recording]
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    instants: NDArray[np.int64]
+
+
 class Moments(Tabular, Sequence[Moment]):
     """Windows in order of experiment and time.
 
     skipped: experiments that could not be searched, with the reason (a topic or column they do not have).
     """
 
-    __slots__ = ("_moments", "skipped")
+    __slots__ = ("_bounds", "_hits", "skipped")
 
-    def __init__(self, moments: Sequence[Moment], skipped: Mapping[str, str] | None = None) -> None:
-        self._moments, self.skipped = tuple(moments), dict(skipped or {})
+    def __init__(self, hits: Iterable[Hits], skipped: Mapping[str, str] | None = None) -> None:
+        self._hits = [one for one in hits if len(one.start)]
+        self._bounds = list(accumulate((len(one.start) for one in self._hits), initial=0))
+        self.skipped = dict(skipped or {})
 
     @overload
     def __getitem__(self, index: int) -> Moment: ...
@@ -64,30 +80,39 @@ class Moments(Tabular, Sequence[Moment]):
     def __getitem__(self, index: slice) -> Moments: ...
     def __getitem__(self, index: int | slice) -> Moment | Moments:
         """One window, or some of them."""
-        found = self._moments[index]
-        return found if isinstance(found, Moment) else Moments(found, self.skipped)
+        if isinstance(index, slice):
+            return Moments(map(_alone, (self[place] for place in range(*index.indices(len(self))))), self.skipped)
+        place = range(len(self))[index]
+        number = bisect_right(self._bounds, place) - 1
+        return _moment(self._hits[number], place - self._bounds[number])
 
     def __len__(self) -> int:
         """How many windows."""
-        return len(self._moments)
+        return self._bounds[-1]
 
     def __iter__(self) -> Iterator[Moment]:
         """The windows, in order."""
-        return iter(self._moments)
+        for hits in self._hits:
+            for place in range(len(hits.start)):
+                yield _moment(hits, place)
 
     def __repr__(self) -> str:
-        total = sum(moment.duration_s for moment in self)
-        runs = len({moment.prefix for moment in self})
+        total = sum(float((one.end - one.start).sum()) for one in self._hits)
+        runs = len({one.prefix for one in self._hits})
         left_out = f", {len(self.skipped)} skipped" if self.skipped else ""
         return f"<{len(self)} moments, {total:g} s, in {runs} experiments{left_out}>"
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """One entry for each window: prefix, start, end, duration_s, instants."""
         pa = needs("pyarrow")
-        names = columns or ("prefix", "start", "end", "duration_s", "instants")
-        types = {"prefix": pa.string(), "instants": pa.int64()}
-        known = {name: pa.array([getattr(m, name) for m in self], types.get(name, pa.float64())) for name in names}
-        return pa.table(known)
+        double, whole = pa.float64(), pa.int64()
+        types = {"prefix": pa.string(), "start": double, "end": double, "duration_s": double, "instants": whole}
+        schema = pa.schema(list(types.items()))
+        parts = [
+            [[one.prefix] * len(one.start), one.start, one.end, one.end - one.start, one.instants] for one in self._hits
+        ]
+        table = pa.concat_tables([schema.empty_table(), *(pa.table(part, schema=schema) for part in parts)])
+        return table if columns is None else table.select(list(columns))
 
     def to_numpy(self, column: str) -> Any:
         """One column as NumPy."""
@@ -99,6 +124,17 @@ class Moments(Tabular, Sequence[Moment]):
         return html
 
 
+def _moment(hits: Hits, place: int) -> Moment:
+    start, end, instants = float(hits.start[place]), float(hits.end[place]), int(hits.instants[place])
+    return Moment(start, end, instants, hits.prefix, hits.recording)
+
+
+def _alone(moment: Moment) -> Hits:
+    array = needs("numpy").array
+    start, end, instants = array([moment.start]), array([moment.end]), array([moment.instants])
+    return Hits(moment.prefix, moment._recording, start, end, instants)
+
+
 def search(
     recording: Recording,
     expression: str,
@@ -107,13 +143,12 @@ def search(
     for_s: float = 0.0,
     max_gap_s: float | None = None,
     again: Callable[[], Recording] | None = None,
-) -> Moments:
+) -> Hits:
     """The windows of one recording; `again` gives it for cutting, where it may be closed by then."""
     if topic is not None:
         recording.track(topic)
-    again = again or (lambda: recording)
-    found = needs(".find").find(Tables(recording), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
-    return Moments([Moment(one.start, one.end, one.instants, recording.prefix, again) for one in found])
+    found = needs(".find").windows(Tables(recording), expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
+    return Hits(recording.prefix, again or (lambda: recording), *found)
 
 
 def search_all(
@@ -129,17 +164,18 @@ def search_all(
     Raises:
         InvalidQuery: the expression cannot be read, or no recording has what it names.
     """
-    moments: list[Moment] = []
+    found: list[Hits] = []
     skipped: dict[str, str] = {}
     count = 0
     for opened in recordings:
         recording = opened()
         count += 1
         try:
-            moments += search(recording, expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s, again=opened)
+            hits = search(recording, expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s, again=opened)
+            found.append(hits)
         except (TrackNotFound, InvalidWindow) as error:
             skipped[recording.prefix] = str(error)
     if skipped and len(skipped) == count:
         prefix, why = next(iter(skipped.items()))
         raise InvalidQuery(f"none of {count} experiments could be searched; {prefix}: {why}")
-    return Moments(moments, skipped)
+    return Moments(found, skipped)

@@ -6,8 +6,8 @@ search over the window's table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from ..entry import check_timestamp
 from ..errors import InvalidEntry, InvalidQuery
@@ -21,52 +21,60 @@ if TYPE_CHECKING:
 Times = Sequence[float]
 
 
+class Sliced(Protocol):
+    """What a slice needs of its track."""
+
+    topic: str
+
+    def blocks(self, window: Window = ...) -> Iterable[list[Entry]]:
+        """The entries of a window in ascending blocks."""
+        ...
+
+    def count(self, window: Window = ...) -> int:
+        """The number of entries in a window."""
+        ...
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, start: float | None = None, end: float | None = None
+    ) -> pa.Table:
+        """A window as a table."""
+        ...
+
+
 class TrackSlice(Tabular):
     """The entries of one track from `start` to `end`, both inclusive.
 
     Args:
-        topic: the track's name.
-        blocks: gives the entries of a window in ascending blocks.
-        table: gives the table of a window: (columns, start, end).
+        track: whose entries.
         start, end: bounds in seconds; None leaves that side open.
 
     What is appended while the slice is used may be seen or not; take a new slice to be sure.
     """
 
-    __slots__ = ("_blocks", "_make_table", "_stretch", "_whole", "end", "start", "topic")
+    __slots__ = ("_stretch", "_track", "_whole", "end", "start")
 
-    def __init__(
-        self,
-        topic: str,
-        blocks: Callable[[Window], Iterable[list[Entry]]],
-        table: Callable[[Sequence[str] | None, float | None, float | None], pa.Table],
-        start: float | None = None,
-        end: float | None = None,
-    ) -> None:
-        self.topic, self.start, self.end = topic, start, end
-        self._blocks, self._make_table = blocks, table
-        self._stretch = Stretch(blocks, start, end)
+    def __init__(self, track: Sliced, start: float | None = None, end: float | None = None) -> None:
+        self._track, self.start, self.end = track, start, end
+        self._stretch = Stretch(track.blocks, start, end)
         self._whole: pa.Table | None = None
 
     # -------------------------------------------------------------- as a sequence
 
     def __iter__(self) -> Iterator[Entry]:
         """The entries, ascending; memory stays constant however long the slice is."""
-        for block in self._blocks(Window(self.start, self.end)):
+        for block in self._track.blocks(Window(self.start, self.end)):
             yield from block
 
     def __len__(self) -> int:
         """The number of entries."""
-        if self._whole is not None:
-            return int(self._whole.num_rows)
-        return sum(len(block) for block in self._blocks(Window(self.start, self.end, ("timestamp",))))
+        return self._track.count(Window(self.start, self.end))
 
     def __bool__(self) -> bool:
         """Whether there is any entry."""
         return next(iter(self), None) is not None
 
     def __repr__(self) -> str:
-        return f"<{self.topic!r} from {_bound(self.start)} to {_bound(self.end)}>"
+        return f"<{self._track.topic!r} from {_bound(self.start)} to {_bound(self.end)}>"
 
     # -------------------------------------------------------------- by time
 
@@ -120,7 +128,7 @@ class TrackSlice(Tabular):
             return [self.findByTime(one) for one in timestamp]  # type: ignore[union-attr]
         found = self._stretch.last_at(_checked(timestamp))
         if found is None:
-            raise LookupError(f"no entry of {self.topic!r} at or before {timestamp} in this slice")
+            raise LookupError(f"no entry of {self._track.topic!r} at or before {timestamp} in this slice")
         return found
 
     def _many(self, times: Any, tolerance_s: float | None, how: str) -> pa.Table:
@@ -133,14 +141,14 @@ class TrackSlice(Tabular):
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The slice as an Arrow table; see `Tabular.to_arrow`."""
-        return self._make_table(columns, self.start, self.end)
+        return self._track.to_arrow(columns, self.start, self.end)
 
     def slice(self, start: float | None = None, end: float | None = None) -> TrackSlice:
         """The part of this slice from `start` to `end`, both inclusive."""
         start, end = window_bounds(start, end)
         first = self.start if start is None else start if self.start is None else max(start, self.start)
         last = self.end if end is None else end if self.end is None else min(end, self.end)
-        return TrackSlice(self.topic, self._blocks, self._make_table, first, last)
+        return TrackSlice(self._track, first, last)
 
 
 def window_bounds(start: Any, end: Any) -> tuple[float | None, float | None]:

@@ -63,6 +63,10 @@ class TrackAnalysis(Tabular):
         """The fields of a window as a table; whoever has columns at hand gives those."""
         return table_from_entries(entry for block in self.blocks(window) for entry in block)
 
+    def count(self, window: Window = Window()) -> int:
+        """The number of entries in a window."""
+        return sum(len(block) for block in self.blocks(Window(window.start, window.end)))
+
     def slice(self, start: float | None = None, end: float | None = None) -> TrackSlice:
         """The entries from `start` to `end`, both inclusive, to iterate or to ask by time.
 
@@ -74,7 +78,7 @@ class TrackAnalysis(Tabular):
             form of table.
         """
         start, end = window_bounds(start, end)
-        return TrackSlice(self.topic, self.blocks, self.to_arrow, start, end)
+        return TrackSlice(self, start, end)
 
     def plot(
         self,
