@@ -22,6 +22,13 @@ from ml_dash import open as open_run
 
 PREFIX = "alice/robotics/pick"
 WAIT_S = 30.0
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to programs")
+needs_posix_names = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has text names and keeps folders in use"
+)
 
 
 def document(folder: Path) -> dict[str, Any]:
@@ -61,7 +68,7 @@ class Program:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
+    def kill(self, number: int = KILL) -> None:
         """End the program by a signal."""
         self.process.send_signal(number)
         self.end()
@@ -150,7 +157,8 @@ def test_the_commit_is_the_working_directorys(new_experiment: Callable[..., Expe
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     with new_experiment("a/b/clean").run as experiment:
         assert experiment.info["processes"][0]["git"] == {"commit": commit, "dirty": False}
-    Path(os.fsdecode(b"\xff\xfe")).write_text("x")
+    name = os.fsdecode(b"\xff\xfe") if sys.platform == "linux" else "\u00ff"
+    Path(name).write_text("x")
     subprocess.run(["git", "add", "-A"], check=True)
     with new_experiment("a/b/dirty").run as experiment:
         assert experiment.info["processes"][0]["git"] == {"commit": commit, "dirty": True}
@@ -230,6 +238,7 @@ def test_a_program_that_forgets_to_end_its_run(
     assert (folder / "tracks/x/data.jsonl").read_bytes() == b'{"timestamp":1.0,"v":1}\n'
 
 
+@needs_signals
 def test_ctrl_c_cancels(program: Callable[..., Program], folder: Path) -> None:
     """SIGINT in the block: cancelled, and the program ends as Python ends then."""
     running = program(
@@ -363,7 +372,7 @@ sys.stdin.readline()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", sorted({KILL, signal.SIGTERM}))
 def test_a_killed_run_has_crashed_and_lost_nothing(
     program: Callable[..., Program], root: Path, folder: Path, number: int
 ) -> None:
@@ -576,6 +585,7 @@ exp.run.complete()
 """
 
 
+@needs_fork
 def test_forked_children_record_into_the_parents_run(program: Callable[..., Program], root: Path, folder: Path) -> None:
     """A child's entries are kept however it leaves, and its leaving does not end the run of its parent."""
     parent = program(CHILDREN)
@@ -806,6 +816,7 @@ def test_relative_roots_are_resolved_once(workplace: Path, monkeypatch: pytest.M
     assert Experiment(PREFIX, dash_root=Path("sub")).root == (workplace / "away/sub").resolve()
 
 
+@needs_posix_names
 def test_a_working_directory_that_is_gone(new_experiment: Callable[..., Experiment], workplace: Path) -> None:
     """With an absolute root a run records although the program's folder was removed under it."""
     experiment = new_experiment()
@@ -815,6 +826,7 @@ def test_a_working_directory_that_is_gone(new_experiment: Callable[..., Experime
     assert experiment.info["processes"][0]["working_directory"] is None
 
 
+@needs_posix_names
 def test_arguments_that_are_no_text(program: Callable[..., Program], folder: Path) -> None:
     """A command line with bytes that UTF-8 cannot hold is kept with escapes."""
     program(
@@ -955,9 +967,9 @@ def test_topics_in_a_closed_run_are_not_remembered(new_experiment: Callable[...,
         new_experiment().tracks("")
 
 
-def test_shown() -> None:
+def test_shown(root: Path) -> None:
     """The repr of what the user holds says what it is."""
-    experiment = Experiment("a/b/c", dash_root="/tmp/x")
-    assert repr(experiment) == "<Experiment 'a/b/c' in /tmp/x>"
+    experiment = Experiment("a/b/c", dash_root=root)
+    assert repr(experiment) == f"<Experiment 'a/b/c' in {root.resolve()}>"
     assert repr(experiment.tracks) == "<tracks of a closed experiment>"
     assert ml_dash.__version__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -196,7 +197,8 @@ def test_foreign_things_in_the_folder_harm_nothing(store: LocalStore, place: Pat
     (broken / ".topic").write_bytes(b"\xff\x00not json")
     (broken / "data.jsonl").write_bytes(b'{"timestamp": 1.0, "b": 1}\n')
     (tracks / "dangling").symlink_to(tracks / "nowhere")
-    os.mkdir(os.fsencode(tracks) + b"/\xff\xfe")
+    if sys.platform == "linux":  # elsewhere every name is text
+        os.mkdir(os.fsencode(tracks) + b"/\xff\xfe")
     fresh = LocalStore(place)
     assert {STATE.topic, FORCE.topic, "broken"} <= {info.topic for info in fresh.tracks()}
     assert entries(fresh) == [{"timestamp": 1.0, "x": 1}]

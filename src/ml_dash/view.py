@@ -105,6 +105,12 @@ class View:
     def _read_sequence(self, track: Track, window: Window) -> Iterator[list[Entry]]:
         """Sequences do not merge, so a batch must not be seen on both sides: read again when one moved, at last with
         appends kept out where the store can."""
+        if window.limit is not None:  # a part that is stored as a whole keeps its indices, whatever moves behind it
+            reading = self._store.read(track, Window(first=window.first, limit=window.limit))
+            part = [entry for block in reading for entry in block]
+            if len(part) == window.limit:
+                yield from _nonempty(select(part, window.columns, fixed_names(track.kind)))
+                return
         settled = getattr(self._store, "settled", nullcontext)
         for attempt in range(1, ATTEMPTS + 1):
             with settled() if attempt == ATTEMPTS else nullcontext():
@@ -115,12 +121,15 @@ class View:
                     break
         entries.extend({"index": index, **entry} for index, entry in enumerate(waiting, len(entries)))
         last = None if window.limit is None else window.first + window.limit
-        selected = select(entries[window.first : last], window.columns, fixed_names(track.kind))
-        if selected:
-            yield selected
+        yield from _nonempty(select(entries[window.first : last], window.columns, fixed_names(track.kind)))
 
     def _numbers(self) -> list[tuple[str, int]]:
         return [(stream.writer, self._applied(stream.writer)) for stream in self._streams()]
+
+
+def _nonempty(block: list[Entry]) -> Iterator[list[Entry]]:
+    if block:
+        yield block
 
 
 def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None) -> Iterator[Entry]:

@@ -24,11 +24,8 @@ def sweep(blocks: Sequence[Block], load: Callable[[Block], list[Entry]]) -> Iter
     """
     order = sorted(range(len(blocks)), key=lambda number: (blocks[number].first, number))
     waiting: Arrivals = {}
-    reach = float("-inf")  # the highest timestamp that any block before this one may hold
     for place, number in enumerate(order):
         block = blocks[number]
-        if waiting and block.first > reach:
-            yield _leave(waiting, float("inf"))
         following = blocks[order[place + 1]].first if place + 1 < len(order) else float("inf")
         if not waiting and block.last < following:
             yield block
@@ -38,9 +35,6 @@ def sweep(blocks: Sequence[Block], load: Callable[[Block], list[Entry]]) -> Iter
             done = _leave(waiting, following)
             if done:
                 yield done
-        reach = max(reach, block.last)
-    if waiting:
-        yield _leave(waiting, float("inf"))
 
 
 def _leave(waiting: Arrivals, before: float) -> list[Entry]:
