@@ -139,7 +139,7 @@ class MongoCatalog:
             tags = said.get("tags")
             return ExperimentInfo(
                 doc["prefix"],
-                run_record.status_of(known, alive),
+                run_record.status_of(known, alive, trusts_sent=False),
                 created_at=said.get("created_at"),
                 started_at=said.get("started_at"),
                 ended_at=said.get("ended_at"),

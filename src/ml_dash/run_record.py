@@ -139,12 +139,16 @@ def ended(document: Document | None, writer: str, status: str, error: str | None
     return known
 
 
-def status_of(document: Document | None, is_alive: Callable[[str], bool]) -> str | None:
-    """The status now: a run that nobody records any more and that never said how it ended has crashed."""
+def status_of(document: Document | None, is_alive: Callable[[str], bool], *, trusts_sent: bool = True) -> str | None:
+    """The status now: a run that nobody records any more and that never said how it ended has crashed.
+
+    `trusts_sent` is off where `is_alive` knows of processes on other machines too.
+    """
     if document is None:
         return None
     status = document.get("status")
     if status != RUNNING:
         return None if status is None else str(status)
     running = (one for one in _processes(document) if one.get("status") == RUNNING)
-    return RUNNING if any(_lives(one, is_alive) for one in running) else CRASHED
+    lives = any(_lives(one, is_alive) if trusts_sent else is_alive(str(one.get("writer"))) for one in running)
+    return RUNNING if lives else CRASHED
