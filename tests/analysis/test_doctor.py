@@ -99,6 +99,20 @@ def test_stamps_that_go_back_repeat_or_jump() -> None:
     assert checks(examine({"t": sensor(np.ones(20))})) == ["repeated"]
 
 
+@pytest.mark.parametrize(
+    "times",
+    [np.arange(20) * 86_400.0, np.append(np.arange(200) / 100, 1.7e18)],
+    ids=["one a day", "one stamp in nanoseconds"],
+)
+def test_a_report_prints_where_steps_are_longer_than_a_jump(times: Any) -> None:
+    """Steps of days, or one beside which the others vanish in float64, leave a rate: that of the usual interval."""
+    report = examine({"t": pa.table({"timestamp": times, "x": np.arange(len(times), dtype=float)})})
+    assert checks(report) == ["jump"]
+    rate = report.lines()[0][3]
+    assert float(rate.removesuffix(" Hz")) == pytest.approx(1 / np.median(np.diff(times)), rel=1e-3)
+    assert rate in str(report)
+
+
 def test_nan_beyond_a_share() -> None:
     """NaN and infinities above the limit are a problem with their share and first place; absent values are not."""
     times = steady()

@@ -115,14 +115,14 @@ def stamps(topic: str, table: pa.Table, limits: Limits, declared_hz: float | Non
     deviation = np.abs(forward - usual)
     regular = float(np.median(deviation)) <= limits.irregular_share * usual
     gaps = _gaps(steps, usual, limits) if regular else np.zeros(0, np.int64)
-    lost_s = float(steps[gaps].sum()) + float(steps[steps >= limits.jump_s].sum())
-    recorded_s = float(forward.sum()) - lost_s
+    recorded = np.delete(steps, gaps)
+    recorded = recorded[(recorded > 0) & (recorded < limits.jump_s)]
     measured = Stamps(
         entries=len(times),
         start=float(times.min()),
         end=float(times.max()),
         rate_hz=1 / usual,
-        mean_rate_hz=(len(forward) - len(gaps)) / recorded_s if recorded_s > 0 else None,
+        mean_rate_hz=len(recorded) / float(recorded.sum()) if len(recorded) else None,
         jitter_s=float(np.percentile(deviation, 95)),
         regular=regular,
         gaps=len(gaps),

@@ -52,7 +52,7 @@ class Report:
     def _line(self, topic: str, measured: Stamps) -> tuple[str, ...]:
         count = sum(finding.topic == topic for finding in self.problems)
         extent = _extent(measured)
-        rate = f"{measured.mean_rate_hz:.4g} Hz" if measured.regular else "events" if measured.rate_hz else ""
+        rate = _rate(measured)
         jitter = (
             f"{round(measured.jitter_s * 1e3, 6):.3g} ms" if measured.regular and measured.jitter_s is not None else ""
         )
@@ -74,6 +74,13 @@ class Report:
         table = line(HEADINGS, "th") + "".join(line(cells, "td") for cells in self.lines())
         items = "".join(f"<li>{escape(describe(finding))}</li>" for finding in self.findings)
         return f"<table>{table}</table><ul>{items}</ul>"
+
+
+def _rate(measured: Stamps) -> str:
+    if not measured.regular:
+        return "events" if measured.rate_hz else ""
+    hertz = measured.rate_hz if measured.mean_rate_hz is None else measured.mean_rate_hz
+    return f"{hertz:.4g} Hz"
 
 
 def _extent(measured: Stamps) -> str:
