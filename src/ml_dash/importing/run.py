@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..address import check_topic
-from ..errors import InvalidFile, InvalidTopic
+from ..columns import encode_columns
+from ..errors import InvalidEntry, InvalidFile, InvalidTopic
 from ..schema import summary, types_in
 from .arrays import Npz, Parquet
 from .entries import JsonLines
@@ -88,12 +89,17 @@ class _Import:
     def __init__(self, path: Path, options: Options) -> None:
         self.path, self.options = path, options
         self.source = open_source(path, options)
-        self.time = find_column(self.source.names, options.time)
-        self.unit = self._unit()
         topic = check_topic(options.topic or _topic_of(path))
-        self.fields = plan(self.source.names, self.time, self.source.format, topic, options)
+        try:
+            self.time = find_column(self.source.names, options.time)
+            self.fields = plan(self.source.names, self.time, self.source.format, topic, options)
+        except InvalidFile as error:
+            raise InvalidFile(f"{path}: {error}") from None
+        self.unit = self._unit()
         for field in self.fields:
             check_topic(field.topic)
+            if field.path[0] in ("_ts", "timestamp"):
+                raise InvalidFile(f"{path}: a field cannot be called {field.path[0]!r}; choose columns without it")
         self._before = path.stat()
 
     def _unit(self) -> str:
@@ -119,6 +125,7 @@ class _Import:
         """Read and check everything."""
         survey = _Survey()
         for chunk in self.chunks(advance):
+            self._check(chunk)
             survey.add(chunk)
         report = Report(str(self.path), self.source.format, self.time, self.unit, survey.topics())
         report.notes += [f"left out {name}: not as long as the timestamps" for name in self.source.left_out]
@@ -129,6 +136,13 @@ class _Import:
         if said is None and self.unit not in ("s", "iso"):
             report.notes.append(f"{self.time!r} looks like {self.unit} since 1970 and is stored in seconds")
         return report
+
+    def _check(self, chunk: Chunk) -> None:
+        """Encode a chunk as `extend` will, so that nothing is refused once storing began."""
+        try:
+            encode_columns(chunk.topic, 0, chunk.times, chunk.fields)
+        except InvalidEntry as error:
+            raise InvalidFile(f"{self.path}: {_culprit(chunk) or error}") from None
 
     def _reordered(self) -> Iterator[str]:
         for field in self.fields:
@@ -161,6 +175,17 @@ class _Survey:
         report = TopicReport(topic, len(times), len(times) - len(set(times)), min(times), max(times))
         report.fields = summary(self._types[topic])
         return report
+
+
+def _culprit(chunk: Chunk) -> str | None:
+    """The first row that cannot be recorded, and why."""
+    for number, stamp in enumerate(chunk.times):
+        try:
+            one = {name: values[number : number + 1] for name, values in chunk.fields.items()}
+            encode_columns(chunk.topic, 0, [stamp], one)
+        except InvalidEntry as error:
+            return f"the row at timestamp {stamp}: {error}"
+    return None
 
 
 def _array_type(array: Any) -> str:
