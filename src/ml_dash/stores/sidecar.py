@@ -34,7 +34,7 @@ NAME = ".columns"
 FINGERPRINT = b"ml_dash.fingerprint"
 VERSION = 1
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 16 << 20
 """Lines parsed at a time."""
 SPILL_BYTES = 256 << 20
 """Columns kept in memory while a sidecar is made; beyond it they wait in files."""
