@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,6 +21,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 import ml_dash
+from ml_dash.cli.app import cli
 from ml_dash.cli.demo_command import demo
 from ml_dash.demo import show
 from ml_dash.demo.arm import BLOCK_HALF_HEIGHT, BLOCK_MASS, GRIP_FORCE, MODEL, TORQUE_LIMITS
@@ -169,7 +171,7 @@ def test_the_parquet_file_opens(recorded: tuple[Path, Result]) -> None:
 def test_the_summary_says_what_was_measured(recorded: tuple[Path, Result]) -> None:
     """Each topic is listed with its measured rate and count; the lines fit into 80 columns; the verdicts are there."""
     _, result = recorded
-    assert max(len(line.rstrip()) for line in result.output.splitlines() if "dash_root" not in line) <= 80
+    assert max(len(line.rstrip()) for line in result.output.splitlines() if not re.search("dash_root| -r ", line)) <= 80
     for topic, rate in RATES_HZ.items():
         assert re.search(rf"^{topic} +{rate}\.0 Hz +{EXPECTED[topic]:,} ", result.output, re.MULTILINE)
     total = f"{sum(EXPECTED.values()):,} entries"
@@ -201,6 +203,34 @@ def test_what_to_try_next_runs_as_printed(recorded: tuple[Path, Result]) -> None
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     newtons = float(done.stdout.split()[0])
     assert 9.0 < newtons < 12.0
+
+
+def test_the_commands_to_try_next_run_as_printed(recorded: tuple[Path, Result]) -> None:
+    """Each command line in the output, as it stands, is answered with what it asks for."""
+    _, result = recorded
+    printed = result.output.split("Try next, in the shell\n")[1].split("\n\n")[0]
+    lines = [shlex.split(line)[1:] for line in printed.splitlines()]
+    assert [words[0] for words in lines] == ["info", "plot", "find"]
+    said = [CliRunner().invoke(cli, words) for words in lines]
+    assert [answer.exit_code for answer in said] == [0, 0, 0], said
+    assert "10,000 entries" in said[0].output
+    assert "q[1]" in said[1].output
+    assert "window" in said[2].output
+
+
+@pytest.mark.parametrize(("started_as", "named"), [("bin/ml-dash", "bin/ml-dash"), ("/nowhere/ml-dash", "ml-dash")])
+def test_commands_are_named_as_they_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_as: str, named: str
+) -> None:
+    """A program below the working folder is named by its path from there, any other by its name; roots are quoted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ml-dash").touch()
+    lines = show.commands("my data", started_as).splitlines()
+    assert lines[0] == f"{named} info latest -r 'my data' sensors/force"
+    lines = show.commands(".dash", started_as).splitlines()
+    assert lines[0] == f"{named} info latest sensors/force"
+    assert max(map(len, lines)) <= 78
 
 
 def test_the_grasp_is_found_in_the_force_track(recorded: tuple[Path, Result]) -> None:

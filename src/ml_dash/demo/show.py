@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,13 +127,27 @@ def _first_cycle(run: Experiment, topic: str) -> list[dict[str, Any]]:
     return entries
 
 
-def next_steps(console: Console, program: str, folder: Path) -> None:
-    """Where the files are, and a program that runs as printed."""
+def next_steps(console: Console, commands: str, program: str, folder: Path) -> None:
+    """Where the files are, and commands and a program that run as printed."""
     files = f"{folder}\n  tracks/robot_state/data.jsonl\n  files/robot_state.parquet"
-    for title, body in (("Files", files), ("Try next, in Python", program)):
+    steps = (("Files", files), ("Try next, in the shell", commands), ("Try next, in Python", program))
+    for title, body in steps:
         console.print(f"\n[bold]{title}[/bold]")
         for line in body.splitlines():
             console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def commands(root: str, started_as: str) -> str:
+    """Command lines that look at the recording; the program is named as it can be typed here."""
+    below = os.path.relpath(started_as)
+    name = below if os.path.isfile(started_as) and not below.startswith("..") else "ml-dash"
+    place = "latest" if root == ".dash" else f"latest -r {shlex.quote(root)}"
+    asked = (
+        f"info {place} sensors/force",
+        f"plot {place} robot/state 'q[1]' 'q[3]'",
+        f"find {place} 'fz > 9' -t sensors/force --for 0.5",
+    )
+    return "\n".join(f"{shlex.quote(name)} {words}" for words in asked)
 
 
 def snippet(prefix: str, root: str, found: Contact | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +35,8 @@ def tour(console: Console, dash_root: str, prefix: str, cycles: int, seed: int) 
         show.exported(console, EXPORTED, parquet, export_parquet(run, EXPORTED, parquet))
         show.topics(console, run)
         show.picture(console, run, contact)
-    show.next_steps(console, show.snippet(prefix, dash_root, contact), folder)
+    commands = show.commands(dash_root, sys.argv[0])
+    show.next_steps(console, commands, show.snippet(prefix, dash_root, contact), folder)
     return equal and all(placement.succeeded for placement in arm.placements)
 
 
