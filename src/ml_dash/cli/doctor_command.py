@@ -31,7 +31,8 @@ def doctor(
 ) -> None:
     """Check a recording: rates, jitter, gaps, stamps, NaN, flat sensors, topics that stop early.
 
-    Columns whose type or length changes are found too. The exit code is 1 when there is a problem, 0 when there is none; notes do not count. Needs the extra `analysis`.
+    Columns whose type or length changes are found too. The exit code is 1 when there is a problem, 0 when there is
+    none; notes do not count. Needs the extra `analysis`.
     """
     declared = {topic: _number(value, "--rate") for topic, value in _pairs(rates, "--rate")}
     thresholds = _limits(limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -80,13 +80,26 @@ def _show_run(catalog: LocalCatalog, prefix: str, as_json: bool) -> None:
         print_json({**document, **found.to_dict(), "folder": folder, "params": params, "topics": listed})
         return
     click.echo(click.style(prefix, bold=True))
-    for name, value in _facts(document, found.status, params):
+    for name, value in _facts(document, found.status):
         click.echo(cut(f"  {name:<9} {value}", width_of(sys.stdout)))
+    if params:
+        click.echo(_folded("params", (f"{name}={text_of(value)}" for name, value in _flat(params))))
     click.echo(f"  {'folder':<9} {catalog.folder(prefix)}\n")
     print_topics(series)
 
 
-def _facts(document: Document, status: str | None, params: Document) -> Iterator[tuple[str, str]]:
+def _folded(name: str, values: Iterable[str]) -> str:
+    """Values under one name, on as many lines as they need: parameters are what one looks up here."""
+    width = width_of(sys.stdout)
+    lines = [f"  {name:<9}"]
+    for value in values:
+        if len(lines[-1]) > 12 and len(lines[-1]) + len(value) >= width:
+            lines.append(" " * 11)
+        lines[-1] += f"{' ' if len(lines[-1]) == 11 else '  '}{value}"
+    return "\n".join(lines)
+
+
+def _facts(document: Document, status: str | None) -> Iterator[tuple[str, str]]:
     process = (document.get("processes") or [{}])[-1]
     yield "status", " ".join([status or "unknown", *([f"({process['error']})"] if process.get("error") else [])])
     if document.get("started_at"):
@@ -101,8 +114,6 @@ def _facts(document: Document, status: str | None, params: Document) -> Iterator
         yield "tags", ", ".join(map(str, document["tags"]))
     if document.get("readme"):
         yield "readme", " ".join(str(document["readme"]).split())
-    if params:
-        yield "params", "  ".join(f"{name}={text_of(value)}" for name, value in _flat(params))
 
 
 def _when(text: str) -> str:

@@ -13,6 +13,7 @@ from .times import MomentType
 
 if TYPE_CHECKING:
     from ..catalog import LocalCatalog
+    from ..errors import MlDashError
     from ..experiment import Experiment
     from ..store import TrackInfo, Window
     from .times import Moment
@@ -136,14 +137,34 @@ def one_prefix(catalog: LocalCatalog, text: str) -> str:
     """The prefix of one experiment: as it is, `latest`, or the path of its folder.
 
     Raises:
-        ExperimentNotFound: with the nearest names.
+        ExperimentNotFound: with the nearest names, or those that a pattern matches.
     """
+    from ..errors import ExperimentNotFound, InvalidPrefix
+
     if text == LATEST:
         return _latest(catalog)
     path = Path(text)
     if path.is_absolute() or text.startswith("."):
         text = _below(path, catalog.root) or text
-    return catalog.find(text.rstrip("/")).prefix
+    text = text.rstrip("/")
+    try:
+        return catalog.find(text).prefix
+    except (ExperimentNotFound, InvalidPrefix) as error:
+        raise _not_one(catalog, text, error) from None
+
+
+def _not_one(catalog: LocalCatalog, text: str, error: MlDashError) -> MlDashError:
+    """What to say of a name that is no experiment's: a pattern or part of names, or nobody's."""
+    from ..catalog import not_found
+    from ..errors import ExperimentNotFound
+
+    hits = catalog.prefixes(text) if text else []
+    if hits:
+        shown = ", ".join(hits[:3]) + (", ..." if len(hits) > 3 else "")
+        return ExperimentNotFound(f"{text!r} is not the whole prefix of one experiment; it matches {shown}")
+    if text and text.count("/") < 2:
+        return not_found(text, [*catalog.prefixes(), LATEST], catalog.root)
+    return error
 
 
 def _latest(catalog: LocalCatalog) -> str:

@@ -23,6 +23,9 @@ UNLIMITED = 10_000
 FOLD_AT = 40
 """A name up to this long is never folded."""
 
+CUT_AT = 12
+"""A column that is cut keeps so much."""
+
 STATUS_STYLES = {"running": "green", "completed": "", "failed": "red", "crashed": "red", "cancelled": "yellow"}
 
 
@@ -98,9 +101,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, styles
         cells = [_cell(heading, cell) for heading, cell in zip(columns, row, strict=True)]
         table.add_row(*cells, style=styles[number] if number < len(styles) else None)
     screen = console()
+    screen.width = max(screen.width, _least_width(columns, rows))  # the terminal folds: no figure loses its digits
     with screen.capture() as printed:
         screen.print(table)
     click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """What a table needs so that only columns that may be cut or folded give way."""
+    least = {"~": CUT_AT, "&": FOLD_AT}
+    width = 0
+    for place, heading in enumerate(columns):
+        longest = max(len(heading.strip(">~&")), *(len(str(row[place])) for row in rows), 0)
+        width += min(longest, least.get(heading[0], longest)) + 2
+    return width
 
 
 def _cell(heading: str, cell: Any) -> Any:
