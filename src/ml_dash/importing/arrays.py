@@ -38,7 +38,10 @@ class Npz:
                 self._arrays: dict[str, Any] = {name: file[name] for name in file.files}
         except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
             raise InvalidFile(f"{path} cannot be read: {error}") from None
-        time = find_column([name for name, one in self._arrays.items() if one.ndim == 1], options.time)
+        try:
+            time = find_column([name for name, one in self._arrays.items() if one.ndim == 1], options.time)
+        except InvalidFile as error:
+            raise InvalidFile(f"{path}: {error}") from None
         count = len(self._arrays[time])
         self.left_out = [f"{name} {one.shape}" for name, one in self._arrays.items() if one.shape[:1] != (count,)]
         self._arrays = {name: one for name, one in self._arrays.items() if one.shape[:1] == (count,)}

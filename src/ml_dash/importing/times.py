@@ -64,8 +64,15 @@ def _wanted(names: Sequence[str], wanted: str) -> str:
     for name in names:
         if wanted in (name, name.strip(), base_name(name)[0]):
             return name
-    close = get_close_matches(wanted, names, 3, 0.4) or list(names)[:8]
-    raise InvalidFile(f"no column {wanted!r} for the timestamp; columns are {', '.join(close)}")
+    raise InvalidFile(f"no column {wanted!r} for the timestamp; {offered(wanted, names)}")
+
+
+def offered(wanted: str, names: Sequence[str]) -> str:
+    """The end of a sentence about a column that does not exist: the nearest ones, or what there is."""
+    close = get_close_matches(wanted, names, 3, 0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"columns are {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
 
 
 def guess_unit(name: str, values: Sequence[Any]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from ..errors import InvalidFile
 from .model import ABSENT, Chunk, Frame, Options
-from .times import base_name
+from .times import base_name, offered
 
 _AXIS = re.compile(r"(.*?)[_./ ]?([xyzwXYZW])")
 _NUMBERED = re.compile(r"(.*?)[_.\[ ]?(\d+)\]?")
@@ -54,8 +53,7 @@ def _known(names: Sequence[str], wanted: str) -> str:
     for name in names:
         if wanted in (name, name.strip(), base_name(name)[0]):
             return name
-    close = get_close_matches(wanted, names, 3, 0.4) or list(names)[:8]
-    raise InvalidFile(f"no column {wanted!r}; did you mean {' or '.join(close)}?")
+    raise InvalidFile(f"no column {wanted!r}; {offered(wanted, names)}")
 
 
 def _by_topic(
