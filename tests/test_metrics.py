@@ -36,7 +36,7 @@ def test_log_and_read(experiment: Experiment) -> None:
     [
         (0, None, range(10)), (3, None, range(3, 10)), (0, 4, range(4)), (3, 4, range(3, 7)), (9, 5, [9]),
         (10, None, []),
-        (4, 3, range(4, 7)), (99, 1, []), (0, 0, []),
+        (np.int64(4), np.uint8(3), range(4, 7)), (99, 1, []), (0, 0, []),
     ],
 )  # fmt: skip
 def test_reading_a_part(experiment: Experiment, flushed: int, start: int, limit: int | None, expected: Any) -> None:

@@ -303,6 +303,81 @@ def test_list_tells_what_there_is(experiment: Experiment) -> None:
     assert (last.topic, last.count, last.columns) == ("last", 1, {})
 
 
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ([[[1.0, 0.0]] * 4, [[0.0, 1.0]] * 4], "list[list[float; 2]; 4]"),
+        ([[[1.0, 0.0]] * 4, [[0.0, 1.0]] * 3], "list[list[float; 2]; ...]"),
+        ([[0, 0, 0], [0.1, 0.2, 0.3]], "list[float; 3]"),
+        ([[[1, 0.5], [0, 1]]], "list[list[float; 2]; 2]"),
+        ([[[1], [1, 2]]], "list[list[int; ...]; 2]"),
+        ([[1, "a"], []], "list[any; ...]"),
+        ([[], [1.5, 2.5]], "list[float; ...]"),
+    ],
+)
+def test_list_names_the_types_of_lists(experiment: Experiment, values: list[Any], name: str) -> None:
+    """Matrices and lists of whole and broken numbers have one name, with the length where it is constant."""
+    track = experiment.tracks("x")
+    for stamp, value in enumerate(values):
+        track.append(_ts=stamp, q=value)
+    assert experiment.tracks.list()[0].columns == {"q": name}
+    experiment.tracks.flush()
+    assert experiment.tracks.list()[0].columns == {"q": name}
+
+
+def test_list_takes_what_append_took(experiment: Experiment) -> None:
+    """One value nested hundreds of levels deep does not keep the tracks from being listed."""
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    experiment.tracks("x").append(_ts=1.0, q=deep)
+    assert experiment.tracks.list()[0].columns == {"q": "list[" * 9 + "...]" + "; 1]" * 8}
+    experiment.tracks.flush()
+    assert experiment.tracks.list()[0].count == 1
+
+
+class OnDevice:
+    """A tensor that NumPy cannot have: on a GPU, or with a gradient."""
+
+    def __init__(self, values: Any, *, lost: bool = False) -> None:
+        self.values, self.lost = np.asarray(values), lost
+        self.shape = self.values.shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    def tolist(self) -> Any:
+        if self.lost:
+            raise RuntimeError("the device is gone")
+        return self.values.tolist()
+
+
+def test_extend_takes_the_tensors_that_append_takes(experiment: Experiment) -> None:
+    """A tensor that gives a list but no array is recorded; one that gives neither is refused by topic and field."""
+    track = experiment.tracks("arm")
+    track.extend(_ts=[0.0, 1.0], q=OnDevice([[1.5, 2.5], [3.5, 4.5]]))
+    assert [entry["q"] for entry in track.list_entries()] == [[1.5, 2.5], [3.5, 4.5]]
+    with pytest.raises(ValueError, match=r"^field 'q' on topic 'arm' .OnDevice. cannot be recorded: .*device is gone"):
+        track.extend(_ts=[2.0, 3.0], q=OnDevice([1.5, 2.5], lost=True))
+    assert len(track) == 2
+
+
+def test_extend_names_the_timestamp_it_refuses(experiment: Experiment) -> None:
+    """Among thousands of timestamps the place of the bad one is told."""
+    with pytest.raises(ValueError, match=r"^_ts\[2\] on topic 'arm' must be finite, got nan$"):
+        experiment.tracks("arm").extend(_ts=[0.0, 1.0, math.nan], q=[1, 2, 3])
+
+
+def test_bounds_may_be_numpys_infinities(half_stored: Experiment) -> None:
+    """An infinite bound is an open side, whoever made it."""
+    track = half_stored.tracks("x")
+    assert track.read(-np.float32(INF), np.array(INF))["count"] == 10
+    assert track.read(np.float32(INF))["count"] == 0
+
+
 def test_removing_is_not_offered_by_accident(experiment: Experiment) -> None:
     """What the user holds of a track can add and read, nothing else changes data."""
     public = {name for name in dir(experiment.tracks("x")) if not name.startswith("_")}

@@ -73,8 +73,15 @@ def _times_from_list(topic: str, times: Any) -> bytes:
         raise InvalidEntry(f"extend on topic {topic!r} needs _ts as an array of seconds, got {type(times).__name__}")
     import struct
 
-    seconds = [check_timestamp(one, topic) for one in times]
+    seconds = [_time(topic, place, one) for place, one in enumerate(times)]
     return struct.pack(f"<{len(seconds)}d", *seconds)
+
+
+def _time(topic: str, place: int, value: Any) -> float:
+    try:
+        return check_timestamp(value, topic)
+    except InvalidEntry as error:
+        raise InvalidEntry(f"_ts[{place}]{str(error).removeprefix('_ts')}") from None
 
 
 def _as_array(values: Any) -> Any:
@@ -85,7 +92,10 @@ def _as_array(values: Any) -> Any:
 
     if isinstance(values, np.ma.MaskedArray):
         return None  # its list has None where a value is masked, as in `append`
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except (RuntimeError, TypeError):
+        return None  # a tensor on a GPU, with a gradient or of a type NumPy lacks; its list is fine, as in `append`
 
 
 def _column(topic: str, name: str, values: Any, n: int) -> list[Any]:
@@ -98,9 +108,14 @@ def _column(topic: str, name: str, values: Any, n: int) -> list[Any]:
     length = len(values) if array is None else array.shape[0]
     if length != n:
         raise InvalidEntry(f"{where} has {length} values for {n} timestamps; the first axis of an array is time")
-    if array is None:
-        return [values.tolist() if hasattr(values, "tolist") else list(values)]
-    return _packed(array)
+    return _packed(array) if array is not None else [_as_list(topic, name, values)]
+
+
+def _as_list(topic: str, name: str, values: Any) -> list[Any]:
+    try:
+        return values.tolist() if hasattr(values, "tolist") else list(values)
+    except Exception as error:
+        raise refusal(topic, {name: values}, error) from error
 
 
 def _packed(array: Any) -> list[Any]:

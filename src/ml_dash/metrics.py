@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from .address import check_topic
@@ -100,6 +101,8 @@ def part(start_index: Any, limit: Any) -> Window:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    """The count as an int; NumPy's integers are as good."""
+    count = operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else -1
+    if count < 0:
         raise InvalidWindow(f"{name} must be an integer of at least 0, got {value!r}")
-    return value
+    return count

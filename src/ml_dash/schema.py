@@ -11,15 +11,19 @@ from .store import Entry
 _NAMES = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", type(None): "null"}
 
 
-def type_name(value: Any) -> str:
+MAX_DEPTH = 8
+"""Lists inside lists inside lists are named so far down; append takes hundreds of levels."""
+
+
+def type_name(value: Any, depth: int = 1) -> str:
     """The name of one value's type; a list names its elements' type and its length."""
     if type(value) is not list:
         return _NAMES.get(type(value), type(value).__name__)
-    inner = sorted({type_name(item) for item in value})
-    if inner == ["float", "int"]:
-        inner = ["float"]
-    element = inner[0] if len(inner) == 1 else "any"
-    return f"list[{element}; {len(value)}]" if value else "list[; 0]"
+    if not value:
+        return "list[; 0]"
+    if depth > MAX_DEPTH:
+        return "list[...]"
+    return f"list[{_element({type_name(item, depth + 1) for item in value})}; {len(value)}]"
 
 
 def observe(seen: dict[str, set[str]], entries: Iterable[Entry]) -> None:
@@ -58,14 +62,23 @@ def summary(seen: dict[str, set[str]], fixed: Sequence[str] = ("timestamp",)) ->
 
 
 def _joined(types: set[str]) -> str:
-    lists = sorted(name for name in types if name.startswith("list["))
+    lists = {name for name in types if name.startswith("list[")}
     if len(lists) > 1:
-        elements = {name[5:].split(";")[0] for name in lists if name != "list[; 0]"}
-        if elements == {"int", "float"}:
-            elements = {"float"}
-        element = elements.pop() if len(elements) == 1 else "any"
-        types = (types - set(lists)) | {f"list[{element}; ...]"}
+        types = (types - lists) | {_joined_lists(lists)}
     return " | ".join(sorted(types))
+
+
+def _joined_lists(names: set[str]) -> str:
+    """One name for several lists; the length stays where they have the same."""
+    parts = [name[5:-1].rpartition("; ") for name in names]
+    elements, lengths = {element for element, _, _ in parts if element}, {length for _, _, length in parts}
+    return f"list[{_element(elements)}; {lengths.pop() if len(lengths) == 1 else '...'}]"
+
+
+def _element(types: set[str]) -> str:
+    """The one name for all elements of a list, or "any"."""
+    joined = "float" if types == {"int", "float"} else _joined(types)
+    return "any" if " | " in joined else joined
 
 
 def describe(entries: Iterable[Entry], fixed: Sequence[str] = ("timestamp",)) -> dict[str, str]:

@@ -240,10 +240,10 @@ class TrackBuilder(TrackAnalysis):
             start_timestamp, end_timestamp: inclusive bounds in seconds; a start above the end selects nothing.
             columns: fields to keep, or dotted parts of them (`"pose.x"`); entries with none of them are left out;
                 `["timestamp"]` keeps every instant.
-            format: "json", "jsonl", "parquet" or "mocap".
+            format: "json", "jsonl", "parquet", "mocap" or "csv".
 
         Returns:
-            json: `{"entries": [{"timestamp": 1.0, ...}], "count": n}`; jsonl and parquet: bytes; mocap: a dict.
+            json: `{"entries": [{"timestamp": 1.0, ...}], "count": n}`; jsonl, parquet and csv: bytes; mocap: a dict.
             Ascending, one entry per timestamp. A topic nobody recorded is empty.
 
         Raises:
@@ -295,9 +295,11 @@ class TrackBuilder(TrackAnalysis):
 
 def _bound(name: str, value: Any) -> float | None:
     """A window's bound; infinities are open sides."""
-    if value is None or (isinstance(value, float) and value in (float("inf"), float("-inf"))):
-        return value
+    if value is None:
+        return None
     try:
+        if getattr(value, "shape", ()) == () and value in (float("inf"), float("-inf")):
+            return float(value)
         return check_timestamp(value)
     except InvalidEntry as error:
         raise InvalidWindow(f"{name}: {str(error).removeprefix('_ts ')}") from None
