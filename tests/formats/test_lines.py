@@ -128,6 +128,10 @@ def test_alike_lines_take_the_fast_way() -> None:
         b'{"timestamp":5.0,"q":[1.0,2.0,9007199254740993]}',
         b'{"timestamp":5.0,"q":[1.0,true,3.0]}',
         b'{"timestamp":5.0,"q":"1.0,2.0,3.0"}',
+        b'{"timestamp":5.0,"q":[1.0,2.0,NaN]}',
+        b'{"timestamp":5.0,"q":[1.0,2.0,-Infinity]}',
+        b'{"timestamp":5.0,"q":[1.0,2.0,1e999]}',
+        b'{"timestamp":5.0,"q":[1.0,2.0,3]}',
     ],
 )
 def test_one_odd_line_is_seen(odd: bytes) -> None:
