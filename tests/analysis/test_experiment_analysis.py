@@ -189,6 +189,8 @@ def test_sql(experiment: Experiment) -> None:
         ("select * from read_csv('/etc/passwd')", InvalidQuery, "disabled"),
         ("select * from '/etc/passwd'", TrackNotFound, "no topic '/etc/passwd'"),
         ("copy gripper to 'x.csv'", InvalidQuery, "disabled"),
+        ("set log_query_path='x.log'", InvalidQuery, "locked"),
+        ("call enable_logging(storage='file', storage_path='x')", InvalidQuery, ""),
     ],
 )
 def test_sql_that_cannot_be_answered(experiment: Experiment, query: str, error: type[Exception], says: str) -> None:

@@ -299,8 +299,13 @@ def test_the_language(text: str, expected: list[bool]) -> None:
         ("(" * 200 + "x" + ")" * 200, InvalidQuery, "nested too deeply"),
         ("-" * 200 + "x > 1", InvalidQuery, "nested too deeply"),
         (" or ".join(["x > 1"] * 300), InvalidQuery, "longer than"),
-        ("2" + "**2" * 240 + " > x", None, ""),
-        ("not " * 400 + "x > 1", None, ""),
+        ("abs(" * 99 + "x" + ")" * 99 + " > 1", InvalidQuery, "nested too deeply"),
+        ("2" + "**2" * 240 + " > x", InvalidQuery, "nested too deeply"),
+        ("not " * 400 + "x > 1", InvalidQuery, "nested too deeply"),
+        ("abs(" * 45 + "x" + ")" * 45 + " > 1", None, ""),
+        ("2" + "**2" * 45 + " > x", None, ""),
+        ("not " * 45 + "x > 1", None, ""),
+        ("x > 1" + " and x > 1" * 100, None, ""),
     ],
 )
 def test_what_cannot_be_answered_is_pointed_at(text: Any, error: type[Exception] | None, says: str) -> None:
@@ -312,6 +317,17 @@ def test_what_cannot_be_answered_is_pointed_at(text: Any, error: type[Exception]
     with pytest.raises(error) as caught:
         evaluate(text, {"t": source}, "t")
     assert says in str(caught.value)
+
+
+def test_a_window_of_just_the_length_counts_whatever_float64_makes_of_it() -> None:
+    """From 3.00 to 3.05 is 0.05 s, and a step of 0.1 is no gap of more than 0.1, though differences are rounded."""
+    entries = [{"timestamp": number / 100, "on": 300 <= number <= 305} for number in range(400)]
+    assert 3.05 - 3.0 < 0.05
+    found = find({"t": table_from_entries(entries)}, "on", topic="t", for_s=0.05)
+    assert [tuple(one) for one in found] == [(3.0, 3.05, 6)]
+    steps = [{"timestamp": number / 10, "on": True} for number in range(50)]
+    assert len(find({"t": table_from_entries(steps)}, "on", topic="t", max_gap_s=0.1)) == 1
+    assert len(find({"t": table_from_entries(steps)}, "on", topic="t", max_gap_s=0.0999)) == 50
 
 
 def test_unknown_topics_offer_the_nearest() -> None:

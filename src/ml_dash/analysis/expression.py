@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidQuery
 
-MAX_DEPTH = 100
+MAX_DEPTH = 50  # a level takes up to a dozen calls here, and Python's stack has a thousand
 MAX_TOKENS = 500
 
 _TOKEN = re.compile(
@@ -147,10 +147,13 @@ class _Parser:
 
     # -------------------------------------------------------------- one method for each line of the grammar
 
-    def _any(self) -> Node:
+    def _deeper(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self._wrong("nested too deeply")
+
+    def _any(self) -> Node:
+        self._deeper()
         node = self._all()
         while token := self._take("or"):
             node = Call("or", (node, self._all()), token.at)
@@ -167,7 +170,9 @@ class _Parser:
         taken = []
         while token := self._take("not"):
             taken.append(token)
+            self._deeper()
         node = self._comparison()
+        self._depth -= len(taken)
         for token in reversed(taken):
             node = Call("not", (node,), token.at)
         return node
@@ -196,9 +201,7 @@ class _Parser:
 
     def _unary(self) -> Node:
         if token := self._take("-", "+"):
-            self._depth += 1
-            if self._depth > MAX_DEPTH:
-                raise self._wrong("nested too deeply")
+            self._deeper()
             node = self._unary()
             self._depth -= 1
             return Call("negative", (node,), token.at) if token.text == "-" else node
@@ -207,7 +210,9 @@ class _Parser:
     def _power(self) -> Node:
         node = self._operand()
         if token := self._take("**"):
-            return Call("**", (node, self._unary()), token.at)
+            self._deeper()
+            node = Call("**", (node, self._unary()), token.at)
+            self._depth -= 1
         return node
 
     def _operand(self) -> Node:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import InvalidQuery
 from .evaluate import evaluate
-from .places import Mask, Places
+from .places import Mask, Places, rounding
 from .tables import Floats
 
 
@@ -37,7 +37,8 @@ def find(
         expression: as in `expression.py`; compared at the timestamps of its topic, or of all of its topics together,
             each with its last value.
         topic: the topic whose columns may stand alone.
-        for_s: only windows that last at least this long, from their first to their last instant.
+        for_s: only windows that last at least this long, from their first to their last instant. 3.05 - 3.00 counts as
+            0.05, though float64 makes it a hair less.
         max_gap_s: a window ends where the next instant is further away than this.
 
     Returns:
@@ -64,7 +65,7 @@ def windows(
             raise InvalidQuery(f"{name} must be 0 or more, got {value}")
     times, true = evaluate(expression, tables, topic)
     first, last = stretches(times, true, max_gap_s)
-    long_enough = times[last] - times[first] >= for_s
+    long_enough = times[last] - times[first] >= for_s - rounding(times)
     first, last = first[long_enough], last[long_enough]
     return times[first], times[last], last - first + 1
 
@@ -76,7 +77,7 @@ def stretches(times: Floats, true: Mask, max_gap_s: float | None = None) -> tupl
     ends = true.copy()
     ends[:-1] &= ~true[1:]
     if max_gap_s is not None:
-        far = np.diff(times) > max_gap_s
+        far = np.diff(times) > max_gap_s + rounding(times)
         starts[1:] |= true[1:] & far
         ends[:-1] |= true[:-1] & far
     return np.flatnonzero(starts), np.flatnonzero(ends)

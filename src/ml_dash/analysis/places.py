@@ -22,6 +22,11 @@ def check_ascending(times: Floats, what: str) -> None:
         raise InvalidQuery(f"{what} must ascend: {times[first]} is followed by {times[first + 1]}")
 
 
+def rounding(times: Floats) -> float:
+    """By how much the difference of two ascending timestamps may be off: two steps of float64 at their size."""
+    return 2 * float(np.spacing(max(abs(times[0]), abs(times[-1])))) if len(times) else 0.0
+
+
 def last_at(times: Floats, clock: Floats) -> Places:
     """For each instant the last of the ascending times at or before it, -1 where there is none.
 

@@ -18,6 +18,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "python_enable_replacements": False,
     "autoinstall_known_extensions": False,
+    "lock_configuration": True,  # no query opens files by a setting, be it for logs or profiles
 }
 
 
