@@ -216,6 +216,18 @@ def test_the_regular_clock_covers_the_common_time() -> None:
     assert only(align(tables, rate_hz=1, start=9.0, end=11.0), "a.x") == [pytest.approx(0.9), 1.0, None]
 
 
+def test_the_regular_clock_never_passes_the_end() -> None:
+    """Rounding does not push the last instant beyond the last entry, where it would have no value."""
+    beyond = 0
+    for count in range(2, 200):
+        for rate in (3.0, 7.0, 30.0, 100.0):
+            times = [0.1 + number * (1 / rate) for number in range(count)]
+            beyond += 0.1 + (count - 1) / rate > times[-1]
+            result = align({"a": table(times, x=[1.0] * count)}, rate_hz=rate)
+            assert only(result, "a.x") == [1.0] * count
+    assert beyond  # there are such cases among them
+
+
 def test_columns_and_rules_for_some() -> None:
     """Columns, parts of columns and rules are chosen by topic, by column or by both."""
     tables = {"a": table([0.0, 1.0], x=[0.0, 1.0], q=[[0.0, 5.0], [1.0, 6.0]]), "b": table([0.0, 1.0], x=[0.0, 1.0])}
@@ -290,3 +302,20 @@ def test_a_zero_quaternion_has_no_direction() -> None:
     result = align({"t": source}, at=[0.5, 1.0])
     assert np.isnan(only(result, "t.quat_wxyz")[0]).all()
     assert only(result, "t.quat_wxyz")[1] == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_an_entry_at_an_instant_does_not_ask_its_neighbour() -> None:
+    """A broken quaternion spoils what is between it and its neighbours, never the neighbours themselves."""
+    source = table([0.0, 1.0, 2.0], quat_wxyz=[[1.0, 0.0, 0.0, 0.0], [math.nan] * 4, [0.0, 1.0, 0.0, 0.0]])
+    found = only(align({"t": source}, like="t"), "t.quat_wxyz")
+    assert found[0] == [1.0, 0.0, 0.0, 0.0]
+    assert np.isnan(found[1]).all()
+    assert found[2] == [0.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("turn", [1e-12, 1e-6, 1e-4, 1e-3, 0.03, 0.1, 1.0, 3.0])
+def test_slerp_is_exact_for_small_turns_too(turn: float) -> None:
+    """A quarter of any turn is a quarter of its angle, to the last digits: no threshold is seen in the result."""
+    one, other = np.array([[1.0, 0, 0, 0]]), np.array([[math.cos(turn / 2), math.sin(turn / 2), 0, 0]])
+    result = slerp(one, other, np.array([0.25]))[0]
+    assert 2 * math.atan2(result[1], result[0]) == pytest.approx(turn / 4, rel=1e-9)

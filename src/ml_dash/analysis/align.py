@@ -56,8 +56,9 @@ def align(
 
     Returns:
         `timestamp`, then for each topic its columns as `topic.column`, and `topic:age_s`, the time since the track's
-        last entry. Null where there is no value: before the first entry, after the last one (but `hold` goes on),
-        beyond the tolerance. An entry exactly at an instant is taken as it is.
+        last entry. Null where there is no value: before the first entry and after the last one (but `hold` goes on,
+        and `nearest` reaches beyond both ends), beyond the tolerance. An entry exactly at an instant is taken as it
+        is.
 
     Raises:
         InvalidQuery: not exactly one clock, a rate that is not above 0, unsorted timestamps, no common time, a rule
@@ -154,7 +155,7 @@ def _regular(times: Mapping[str, Floats], rate_hz: float, start: float | None, e
     count = np.floor((last - first) * rate_hz + 1e-6) + 1
     if count > MAX_INSTANTS:
         raise InvalidQuery(f"{count:.3g} instants from {first} to {last} at {rate_hz} Hz; narrow start and end")
-    return first + np.arange(int(count)) / rate_hz
+    return np.minimum(first + np.arange(int(count)) / rate_hz, last)  # the last instant may be rounded beyond the end
 
 
 def _bounds(times: Mapping[str, Floats], start: float | None, end: float | None) -> tuple[float, float]:

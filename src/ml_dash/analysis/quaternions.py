@@ -15,16 +15,18 @@ def slerp(one: Floats, other: Floats, fraction: Floats) -> Floats:
         fraction: shape (n,), 0 gives `one`, 1 gives `other` (up to its sign).
 
     Returns:
-        Shape (n, 4), of norm 1; NaN where a quaternion is zero or not finite.
+        Shape (n, 4), of norm 1; NaN where a quaternion that has a say is zero or not finite.
 
     Source: Shoemake 1985; nearly equal quaternions go straight, where the arc's sine has no digits left.
     """
     one, other = _unit(one), _unit(other)
+    start = np.flatnonzero(fraction == 0)  # where the other side, be it NaN, has no say
+    other[start] = one[start]
     cosine = np.einsum("ij,ij->i", one, other)
     sign = np.where(cosine < 0, -1.0, 1.0)
     cosine = np.minimum(np.abs(cosine), 1.0)
     angle = np.arccos(cosine)
-    close = cosine > 0.9995
+    close = cosine > 1 - 1e-9
     sine = np.where(close, 1.0, np.sin(angle))
     of_one = np.where(close, 1 - fraction, np.sin((1 - fraction) * angle) / sine)
     of_other = np.where(close, fraction, np.sin(fraction * angle) / sine) * sign
