@@ -192,7 +192,11 @@ def decode_bodies(bodies: Sequence[bytes]) -> list[list[Any]]:
 
 
 def refusal(topic: str, fields: Mapping[str, Any], error: BaseException) -> InvalidEntry:
-    """The error that names topic, field and type for an entry the encoder refused with `error`."""
+    """The error that names topic, field and type for an entry the encoder refused with `error`.
+
+    One that is none of the encoder's, and that no field raises again, came from a signal handler (a timeout): it is
+    raised as it is.
+    """
     if isinstance(error, InvalidEntry):
         return error
     field, cause = None, error
@@ -202,6 +206,8 @@ def refusal(topic: str, fields: Mapping[str, Any], error: BaseException) -> Inva
         except Exception as found:
             field, cause = name, found
             break
+    if field is None and not isinstance(error, (TypeError, ValueError, OverflowError, RecursionError, MemoryError)):
+        raise error
     if field is None:
         return InvalidEntry(f"entry on topic {topic!r} cannot be recorded: {_reason(cause)}")
     what = type(fields[field]).__name__

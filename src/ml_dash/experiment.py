@@ -279,7 +279,9 @@ class Run:
         if self._experiment._session is None:
             return
         failed = getattr(sys, "last_value", None)
-        if failed is not None:
+        if isinstance(failed, KeyboardInterrupt):
+            self.cancel()
+        elif failed is not None:
             self.fail(failed)
         else:
             self.complete()

@@ -6,6 +6,8 @@ import mmap
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -77,3 +79,13 @@ def finish(process: BaseProcess, patience_s: float = PATIENCE_S) -> None:
         kill(process)
     assert not alive, "the process hangs"
     assert process.exitcode == 0, f"the process ended with {process.exitcode}"
+
+
+def script(program: Callable[..., None], *args: Any, journal: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program as a script of its own, from the interpreter's start to its end."""
+    code = f"import sys; from {program.__module__} import {program.__name__} as program; program(*{args!r})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ML_DASH_JOURNAL": journal}
+    return subprocess.run(
+        [sys.executable, "-c", f"from pathlib import Path, PosixPath, WindowsPath; {code}"],
+        env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
