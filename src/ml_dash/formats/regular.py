@@ -277,7 +277,7 @@ def _is_exact(cell: Cell, array: pa.Array) -> bool:
     import pyarrow.compute as pc
 
     bounds = pc.min_max(array)
-    return bool(-MAX_EXACT_INT < bounds["min"].as_py() and bounds["max"].as_py() < MAX_EXACT_INT)
+    return bool(bounds["min"].as_py() > -MAX_EXACT_INT and bounds["max"].as_py() < MAX_EXACT_INT)
 
 
 def _assemble(value: Any, feed: Any) -> Column | None:
