@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import run_record
 from .background import Pace
-from .delivery import Remote, undelivered_from
+from .delivery import Delivery, Remote, undelivered_from
+from .drain import Drain
 from .errors import ExperimentNotFound, StoreUnavailable
 from .files import FILES, Files
 from .journal_files import Mark
-from .journal_reader import Stream, streams
+from .journal_reader import Stream, is_alive, streams
 from .params import DOCUMENT as PARAMS
 from .params import merged
 from .session import Session
-from .spool import JOURNALS, OUTBOX, Destination, ServerNote, changes, destination, read_server_note, spool_root
+from .spool import (
+    JOURNALS,
+    OUTBOX,
+    Destination,
+    ServerNote,
+    changes,
+    destination,
+    read_server_note,
+    spool_root,
+    state_folder,
+)
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.grouping import no_pace
 from .stores.http import HttpStore
@@ -28,11 +39,11 @@ from .view import View
 def open_remote(url: str, prefix: str, token: str | None, *, alone: bool, strict: bool) -> Remote:
     """Where an experiment is sent to. Nothing is asked of the server here."""
     store = HttpStore(url, prefix, token or os.environ.get("ML_DASH_TOKEN"))
-    documents = {run_record.DOCUMENT: _combined_run, PARAMS: _combined_params}
+    documents = {run_record.DOCUMENT: combined_run, PARAMS: combined_params}
     return Remote(store, Destination(url, prefix), alone, documents, strict)
 
 
-def _combined_run(known: Document | None, new: Document) -> Document:
+def combined_run(known: Document | None, new: Document) -> Document:
     """The server's `experiment` document with this machine's processes in it; it runs as long as one of all runs."""
     known = known or {}
     ours = [{**one, run_record.SENT: True} for one in _processes(new)]
@@ -52,7 +63,8 @@ def _processes(document: Document) -> list[Document]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _combined_params(known: Document | None, new: Document) -> Document:
+def combined_params(known: Document | None, new: Document) -> Document:
+    """The parameters with new ones merged in, dicts key by key."""
     return merged(known or {}, new)
 
 
@@ -202,3 +214,53 @@ def reading_session(url: str, prefix: str, token: str | None, folder: Path) -> S
     folders = [spooled / JOURNALS, folder / JOURNALS, folder / OUTBOX]
     view = RemoteView(remote.store, list(dict.fromkeys(folders)), remote.destination)
     return Session(remote.store, None, recording=False, view=view)
+
+
+# ---------------------------------------------------------------- what other processes left
+
+
+class Delivered(NamedTuple):
+    """What `deliver_left` did."""
+
+    entries: int
+    refused: int
+
+
+def deliver_left(folder: Path, where: Destination, token: str | None) -> Delivered:
+    """Send what processes that are gone left in an experiment's folder, and its documents.
+
+    Raises:
+        StoreUnavailable, Unauthorized: nothing is lost; call it again.
+    """
+    alone = folder.is_relative_to(state_folder())
+    local = LocalStore(folder)
+    remote = open_remote(where.url, where.prefix, token, alone=alone, strict=True)
+    try:
+        if not alone:
+            _store_left(folder, local)
+        _settle_run(folder, local)
+        delivery = Delivery(folder, remote, local, None)
+        delivery.run()
+        return Delivered(delivery.sender.delivered, delivery.sender.refused)
+    finally:
+        remote.store.close()
+        local.close()
+
+
+def _store_left(folder: Path, local: LocalStore) -> None:
+    """What dead writers left here goes into the local store first, and then into the outbox."""
+    drain = Drain(folder / JOURNALS, local, None)
+    with drain.exclusively() as free:
+        if free:
+            drain.recover()
+
+
+def _settle_run(folder: Path, local: LocalStore) -> None:
+    """A run whose process died without a word has crashed."""
+
+    def alive(writer: str) -> bool:
+        return bool(writer) and is_alive(Stream(folder / JOURNALS / writer))
+
+    known = local.read_document(run_record.DOCUMENT)
+    if known is not None and run_record.status_of(known, alive) != known.get("status"):
+        local.update_document(run_record.DOCUMENT, lambda now: run_record.settled(now, alive))

@@ -152,3 +152,11 @@ def status_of(document: Document | None, is_alive: Callable[[str], bool], *, tru
     running = (one for one in _processes(document) if one.get("status") == RUNNING)
     lives = any(_lives(one, is_alive) if trusts_sent else is_alive(str(one.get("writer"))) for one in running)
     return RUNNING if lives else CRASHED
+
+
+def settled(document: Document | None, is_alive: Callable[[str], bool]) -> Document:
+    """The document once nobody lives who could say how the run ended: those who did not have crashed."""
+    known = dict(document or {})
+    known["processes"] = [_crashed_or_same(one, is_alive) for one in _processes(known)]
+    status = status_of(known or None, is_alive)
+    return {**known, "status": status} if status else known

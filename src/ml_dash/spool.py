@@ -217,12 +217,14 @@ def spool_root(url: str) -> Path:
 class Waiting:
     """One experiment's folder with something in it for a server.
 
-    `streams` and `bytes` count what is not known to be delivered; `recording` is whether a process records now.
+    `streams` and `bytes` count what is not known to be delivered, `left` the streams of processes that are gone;
+    `recording` is whether a process records now.
     """
 
     folder: Path
     destination: Destination
     streams: int
+    left: int
     bytes: int
     recording: bool
     documents: bool
@@ -246,7 +248,7 @@ def _experiments(root: Path) -> Iterator[Path]:
 
 
 def _waiting_in(folder: Path, files: Files) -> Waiting | None:
-    going, size, recording = 0, 0, False
+    going, left, size, recording = 0, 0, 0, False
     note = read_server_note(folder, files)
     where = note.destination if note is not None else None
     for stream in (*streams(folder / OUTBOX, files), *streams(folder / JOURNALS, files)):
@@ -254,13 +256,14 @@ def _waiting_in(folder: Path, files: Files) -> Waiting | None:
         if to is None:
             continue
         rest = pending_bytes(stream)
-        recording = recording or is_alive(stream)
-        going, size, where = going + bool(rest), size + rest, to
+        alive = is_alive(stream)
+        recording, left = recording or alive, left + (not alive)
+        going, size, where = going + (rest > 0), size + rest, to
     letters = len(dead_letters(folder))
     documents = note is not None and bool(_documents_waiting(folder, note, files))
-    if where is None or not (going or documents or letters or recording):
+    if where is None or not (going or left or documents or letters or recording):
         return None
-    return Waiting(folder, where, going, size, recording, documents, letters)
+    return Waiting(folder, where, going, left, size, recording, documents, letters)
 
 
 def _documents_waiting(folder: Path, note: ServerNote, files: Files) -> list[str]:

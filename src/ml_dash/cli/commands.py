@@ -37,6 +37,14 @@ SECTIONS: dict[str, dict[str, Listed]] = {
         "import": Listed("import_command:import_", "Import TUM, EuRoC, CSV, JSON lines, Parquet or NumPy files."),
         "export": Listed("export_command:export", "Write topics as JSON lines, JSON, CSV, Parquet or motion capture."),
     },
+    "Share": {
+        "serve": Listed("serve_command:serve", "Serve experiments over HTTP, from a folder or from MongoDB."),
+        "token": Listed("token_command:token", "Create, list and revoke the tokens of a server."),
+        "push": Listed("push_command:push", "Send experiments that were recorded here to a server."),
+        "pull": Listed("pull_command:pull", "Copy experiments from a server into a folder."),
+        "sync": Listed("sync_command:sync", "Send what runs could not deliver to their servers."),
+        "status": Listed("status_command:status", "Show what is recorded here and not yet on its server."),
+    },
     "Look after": {
         "verify": Listed("keep_commands:verify", "Read every line and journal record, and check derived files."),
         "recover": Listed("keep_commands:recover", "Store what processes that died left in their journals."),

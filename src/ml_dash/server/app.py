@@ -63,10 +63,12 @@ class Api:
         self.monitor = monitor or Monitor()
         self.board = Board()
         self.tidy = Tidy(catalog)
+        self.on_start: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """While the server runs."""
+        self.on_start()
         self.workers = anyio.CapacityLimiter(WORKERS)
         self.budget = Budget(4 * self.limits.raw)
         async with anyio.create_task_group() as tasks:
@@ -251,7 +253,8 @@ class Api:
         """GET /readyz"""
         if self.board.stopping:
             raise Refusal("unavailable", "the server is stopping")
-        await self.work(lambda: self.store("ml-dash/health/probe").read_document("experiment"))
+        ping = getattr(self.catalog, "ping", None)
+        await self.work(ping or (lambda: self.store("ml-dash/health/probe").read_document("experiment")))
         return _json({"ok": "ready"})
 
     async def metrics(self, request: Request) -> Response:

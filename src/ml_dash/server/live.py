@@ -7,6 +7,7 @@ and an event is never newer than what a read would give. A late entry, older tha
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,15 @@ LOOK_EVERY_S = 1.0
 SPEAK_EVERY_S = 15.0
 MAX_EVENT_ENTRIES = 1000
 
+_boards: weakref.WeakSet[Board] = weakref.WeakSet()
+
+
+def stop_following() -> None:
+    """End every stream of this process within a second; for a signal handler."""
+    for board in list(_boards):
+        board.stopping = True
+
+
 Work = Callable[..., Awaitable[Any]]
 
 
@@ -32,6 +42,7 @@ class Board:
     def __init__(self) -> None:
         self._events: dict[str, anyio.Event] = {}
         self.stopping = False
+        _boards.add(self)
 
     def notify(self, prefix: str) -> None:
         """Entries were stored."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -28,11 +30,23 @@ class Tidy:
         self._written[prefix] = time.monotonic()
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. A catalog that has an upkeep of its own does it in a thread of its own."""
+        run_upkeep = getattr(self._catalog, "run_upkeep", None)
+        if run_upkeep is not None:
+            return await self._run_upkeep(run_upkeep)
         while True:
             await anyio.sleep(self._every_s)
             for prefix in self.due():
                 await anyio.to_thread.run_sync(self.compact, prefix)
+
+    async def _run_upkeep(self, run_upkeep: Callable[[threading.Event], None]) -> None:
+        stop = threading.Event()
+        thread = threading.Thread(target=run_upkeep, args=(stop,), name="ml_dash-upkeep", daemon=True)
+        thread.start()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stop.set()
 
     def due(self) -> list[str]:
         """Those left alone long enough."""
@@ -44,7 +58,7 @@ class Tidy:
         self._written.pop(prefix, None)
         try:
             store = self._catalog.store(prefix)
-            compact = getattr(getattr(store, "local", store), "compact_all", None)
+            compact = getattr(getattr(store, "store", store), "compact_all", None)
             if compact is not None:
                 compact()
         except Exception as error:

@@ -1,0 +1,60 @@
+"""`ml-dash serve`: experiments over HTTP, from a folder or from MongoDB."""
+
+from __future__ import annotations
+
+import click
+
+from . import options
+from .output import note
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 for any free port.")
+@options.root_option
+@click.option("--mongo-uri", envvar="ML_DASH_MONGO_URI", help="Keep experiments in MongoDB (or ML_DASH_MONGO_URI).")
+@click.option("--database", default="ml_dash", show_default=True, help="The database's name.")
+@click.option("--s3-url", envvar="ML_DASH_S3_URL", help="Archive to s3://bucket/folder (or ML_DASH_S3_URL).")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Server processes.")
+@click.option("--insecure-local", is_flag=True, help="No tokens: everybody on this machine may do everything.")
+@click.option("--log", default="text", show_default=True, type=click.Choice(["text", "json"]), help="Form of the log.")
+def serve(
+    host: str,
+    port: int,
+    dash_root: str,
+    mongo_uri: str | None,
+    database: str,
+    s3_url: str | None,
+    workers: int,
+    insecure_local: bool,
+    log: str,
+) -> None:
+    """Serve experiments over HTTP, from a folder or from MongoDB.
+
+    Nothing can be read without a token: make one with 'ml-dash token create'. Behind a proxy that speaks TLS the server
+    listens on 127.0.0.1. Ctrl-C or SIGTERM stops it once running requests are answered.
+    """
+    try:
+        from ..server.run import Settings, bind
+        from ..server.run import serve as run
+    except ModuleNotFoundError as missing:
+        from ..errors import MissingExtra
+
+        raise MissingExtra(missing.name or "a module", "server") from missing
+    settings = Settings(
+        root=dash_root,
+        mongo_uri=mongo_uri,
+        database=database,
+        s3_url=s3_url,
+        host=host,
+        port=port,
+        workers=workers,
+        insecure_local=insecure_local,
+        log=log,
+    )
+    listening = bind(settings)
+    where = f"[{host}]" if ":" in host else host
+    note(f"serving {'MongoDB ' + database if mongo_uri else dash_root} at http://{where}:{listening.getsockname()[1]}")
+    if insecure_local:
+        note("without tokens, for this machine only")
+    run(settings, listening)

@@ -1,0 +1,73 @@
+"""Every experiment of one server, as far as the token reaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import wire
+from .address import check_prefix
+from .catalog import ExperimentInfo, not_found
+from .errors import ExperimentNotFound
+from .stores.http import Connection, HttpStore
+
+
+class HttpCatalog:
+    """The experiments on a server.
+
+    Args:
+        url: its address. token: what it knows the caller by.
+
+    Raises:
+        wire.InvalidAddress: (a ValueError) the address is none.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.connection = Connection(url, token)
+        self.url = self.connection.url
+
+    def experiments(self, pattern: str = "*") -> list[ExperimentInfo]:
+        """The experiments whose prefix matches, sorted by prefix."""
+        answer = self.connection.send("GET", wire.EXPERIMENTS, [("pattern", pattern)])
+        return [_info(found) for found in self.connection.decoded(answer.content)["experiments"]]
+
+    def prefixes(self, pattern: str = "*") -> list[str]:
+        """The prefixes of the experiments that match, sorted."""
+        return [info.prefix for info in self.experiments(pattern)]
+
+    def find(self, prefix: str) -> ExperimentInfo:
+        """One experiment; raises ExperimentNotFound with the nearest names, or InvalidPrefix."""
+        check_prefix(prefix)
+        for info in self.experiments(prefix):
+            if info.prefix == prefix:
+                return info
+        raise not_found(prefix, self.prefixes(), self.url)
+
+    def store(self, prefix: str) -> HttpStore:
+        """The store of an experiment; raises InvalidPrefix."""
+        check_prefix(prefix)
+        return HttpStore(self.url, prefix, connection=self.connection)
+
+    def remove(self, prefix: str) -> None:
+        """Delete an experiment with everything in it.
+
+        Raises:
+            ExperimentNotFound: there is none, or the token does not reach it.
+            Unauthorized: the token may only read it.
+        """
+        try:
+            self.connection.send("DELETE", wire.EXPERIMENTS, [("prefix", prefix)])
+        except ExperimentNotFound:
+            raise not_found(prefix, self.prefixes(), self.url) from None
+
+    def access(self) -> dict[str, Any]:
+        """What the token may do: `{"token", "grants": [{"owner", "write"}], "limits"}`."""
+        found: dict[str, Any] = self.connection.decoded(self.connection.send("GET", wire.ACCESS, []).content)
+        return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+def _info(found: dict[str, Any]) -> ExperimentInfo:
+    return ExperimentInfo(**{**found, "tags": tuple(found.get("tags", ()))})

@@ -1,0 +1,243 @@
+"""A recording from one store to another, in frozen batches: interrupted anywhere and called again, it goes on.
+
+What is frozen before a batch is sent, and how far each series is, lies in the user's state folder. A series that was
+moved before is continued behind its last entry; a track that changed in between is sent again as a whole, which merges.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from . import wire
+from .entry import encode_body
+from .errors import CopiedWriter, InvalidEntry, MlDashError
+from .files import FILES, Files
+from .remote import combined_params, combined_run
+from .spool import state_folder
+from .store import KINDS, MERGED, Batch, Entry, Store, Track, TrackInfo, Window
+
+BATCH_ENTRIES, BATCH_BYTES = 2_000, 1 << 20
+
+Progress = Callable[[Track, int, int], None]
+"""Called with a series, how many entries of it are there, and how many there will be."""
+
+
+class AlreadyThere(MlDashError):
+    """A sequence that has entries there already which this machine did not move: they would be doubled."""
+
+
+@dataclass(slots=True)
+class Place:
+    """How far one series is: behind which timestamp, or before which index; and what it was when it was whole."""
+
+    behind: float | None = None
+    index: int = 0
+    whole: list[Any] | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known of one transfer, on disk."""
+
+    path: Path
+    writer: str = ""
+    number: int = 0
+    frozen: list[Any] | None = None
+    places: dict[str, Place] = field(default_factory=dict)
+    files: Files = FILES
+
+    def place(self, track: Track) -> Place:
+        """How far a series is."""
+        return self.places.setdefault(f"{track.kind}/{track.topic}", Place())
+
+    def write(self) -> None:
+        """Keep it, durably."""
+        value = {
+            "writer": self.writer,
+            "number": self.number,
+            "frozen": self.frozen,
+            "places": {name: [p.behind, p.index, p.whole] for name, p in self.places.items()},
+        }
+        self.files.make_folder(self.path.parent)
+        self.files.write_atomically(self.path, json.dumps(value).encode())
+
+
+def ledger_of(*names: str) -> Ledger:
+    """The ledger of one transfer, named by all that makes it one: from where, to where, what."""
+    name = sha256("\0".join(names).encode()).hexdigest()[:24]
+    ledger = Ledger(state_folder() / "transfers" / f"{name}.json")
+    try:
+        found = json.loads(ledger.path.read_bytes())
+        ledger.writer, ledger.number, ledger.frozen = found["writer"], found["number"], found["frozen"]
+        ledger.places = {name: Place(*place) for name, place in found["places"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return ledger
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a transfer did."""
+
+    series: int = 0
+    entries: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+def move(source: Store, target: Store, ledger: Ledger, progress: Progress = lambda track, done, total: None) -> Moved:
+    """Have everything of one experiment in another store; what is there already stays.
+
+    Raises:
+        StoreUnavailable, Unauthorized: call it again to go on.
+        AlreadyThere: a sequence has entries there that this machine did not move.
+    """
+    moved = Moved()
+    series = [(Track(kind, info.topic), info) for kind in KINDS for info in source.tracks(kind)]
+    _check_free(target, ledger, [track for track, _ in series if track.kind != MERGED])
+    if ledger.frozen is not None:
+        _send_frozen(source, target, ledger, moved)
+    for track, info in series:
+        _move_series(source, target, ledger, track, info, moved, progress)
+    for name, combine in (("params", combined_params), ("experiment", combined_run)):
+        document = source.read_document(name)
+        if document is not None:
+            target.update_document(name, lambda known, c=combine, d=document: c(known, d))  # type: ignore[misc]
+    writer, ledger.writer, ledger.number = ledger.writer, "", 0
+    ledger.write()
+    if writer:
+        target.forget(writer)
+    return moved
+
+
+def _check_free(target: Store, ledger: Ledger, sequences: Sequence[Track]) -> None:
+    """Entries of sequences do not merge: sent twice, they would be there twice."""
+    for kind in {track.kind for track in sequences}:
+        there = {info.topic: info.count for info in target.tracks(kind)}
+        for track in sequences:
+            known = ledger.places.get(f"{track.kind}/{track.topic}")
+            if known is None and there.get(track.topic):
+                raise AlreadyThere(
+                    f"{track.kind} {track.topic!r} has {there[track.topic]} entries there already, which were not moved"
+                    " from here: remove them first, or leave it"
+                )
+
+
+def _move_series(
+    source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, moved: Moved, progress: Progress
+) -> None:
+    place = ledger.place(track)
+    now = [info.count, info.first_timestamp, info.last_timestamp, info.size_bytes]
+    if place.whole == now:
+        return
+    if place.whole is not None and track.kind == MERGED:
+        place.behind = None  # late data may lie anywhere: all of it once more
+    place.whole = None
+    done = place.index if track.kind != MERGED else 0
+    for entries in _batches(source, track, place):
+        _send(source, target, ledger, track, entries, moved)
+        done += len(entries)
+        progress(track, min(done, info.count), info.count)
+    place.whole = now
+    moved.series += 1
+    ledger.write()
+
+
+def _batches(source: Store, track: Track, place: Place) -> Iterator[list[Entry]]:
+    """What is left of a series, some entries at a time."""
+    start = None if place.behind is None else math.nextafter(place.behind, math.inf)
+    group: list[Entry] = []
+    for block in source.read(track, Window(start=start, first=place.index)):
+        group += block
+        while len(group) >= BATCH_ENTRIES:
+            yield group[:BATCH_ENTRIES]
+            group = group[BATCH_ENTRIES:]
+    if group:
+        yield group
+
+
+def _send(source: Store, target: Store, ledger: Ledger, track: Track, entries: list[Entry], moved: Moved) -> None:
+    """Freeze a batch, send it, note that it is there."""
+    ledger.writer = ledger.writer or f"move-{secrets.token_hex(12)}"
+    ledger.number += 1
+    first, last = entries[0], entries[-1]
+    bounds = [first["timestamp"], last["timestamp"]] if track.kind == MERGED else [first["index"], last["index"] + 1]
+    bodies, refused = _bodies(track, entries)
+    ledger.frozen = [ledger.number, track.kind, track.topic, *bounds, _check_sum(bodies)]
+    ledger.write()
+    moved.refused += refused
+    _append(target, ledger, track, bodies, moved)
+    _arrived(ledger, track, bounds[1])
+
+
+def _arrived(ledger: Ledger, track: Track, end: float) -> None:
+    place, ledger.frozen = ledger.place(track), None
+    if track.kind == MERGED:
+        place.behind = end
+    else:
+        place.index = int(end)
+
+
+def _send_frozen(source: Store, target: Store, ledger: Ledger, moved: Moved) -> None:
+    """The batch that somebody was interrupted with: once more, as it was; where it is not that any more, as it is."""
+    assert ledger.frozen is not None
+    number, kind, topic, start, end, check = ledger.frozen
+    track = Track(kind, topic)
+    window = Window(start, end) if kind == MERGED else Window(first=int(start), limit=int(end) - int(start))
+    entries = [entry for block in source.read(track, window) for entry in block]
+    bodies, _ = _bodies(track, entries)
+    if target.applied(ledger.writer) < number:
+        if _check_sum(bodies) != check:
+            ledger.writer, ledger.number = f"move-{secrets.token_hex(12)}", 1
+        _append(target, ledger, track, bodies, moved)
+    _arrived(ledger, track, end)
+
+
+def _append(target: Store, ledger: Ledger, track: Track, bodies: list[bytes], moved: Moved) -> None:
+    while True:
+        try:
+            target.append(Batch(ledger.writer, ledger.number, {1: track}, bodies))
+            moved.entries += len(bodies)
+            return
+        except wire.Refused as error:
+            named = dict(error.entries)
+            moved.refused += [f"{track.topic}: {reason}" for reason in named.values()]
+            bodies = [body for at, body in enumerate(bodies) if at not in named] if named else []
+            ledger.number += 1
+        except CopiedWriter:
+            ledger.writer, ledger.number = f"move-{secrets.token_hex(12)}", 1
+        ledger.write()
+
+
+def _bodies(track: Track, entries: Sequence[Entry]) -> tuple[list[bytes], list[str]]:
+    """The entries as journal bodies, and what is wrong with those that cannot be one."""
+    bodies, refused = list[bytes](), list[str]()
+    for entry in entries:
+        fields = {name: value for name, value in entry.items() if name != "timestamp"}
+        if track.kind != MERGED:
+            fields.pop("index", None)
+        try:
+            bodies.append(encode_body((1, entry["timestamp"], fields)))
+        except (OverflowError, InvalidEntry, RecursionError, TypeError) as error:
+            refused.append(f"{track.topic} at {entry['timestamp']}: {error}")
+    return bodies, refused
+
+
+def _check_sum(bodies: Sequence[bytes]) -> int:
+    check = 0
+    for body in bodies:
+        check = zlib.crc32(body, check)
+    return check
+
+
+def identity(folder: Path) -> str:
+    """What a folder is in a ledger's name."""
+    return os.path.realpath(folder)
