@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,7 +223,7 @@ def test_what_leaves_the_block_decides_the_status(
         ("", "completed", 0),
         ("sys.exit(0)", "completed", 0),
         ("raise RuntimeError('lost')", "failed", 1),
-        ("signal.raise_signal(signal.SIGINT)", "failed", -2),
+        ("signal.raise_signal(signal.SIGINT)", "cancelled", -2),
     ],
 )
 def test_a_program_that_forgets_to_end_its_run(
@@ -920,6 +921,23 @@ def test_an_experiment_json_of_another_program(root: Path, folder: Path, content
         assert exp.status == "running"
     assert experiment.status == "completed"
     assert document(folder).get("mine") == content.get("mine")
+
+
+def test_a_folder_deleted_under_the_recording(new_experiment: Callable[..., Experiment], root: Path) -> None:
+    """What cannot be stored any more is told by flush and at the end: neither returns as if all were well."""
+    exp = new_experiment()
+    track = exp.run.start().tracks("x").append(_ts=1.0, v=1)
+    shutil.rmtree(root)
+    with pytest.raises(StoreCorrupt, match="was deleted while it is recorded to"):
+        track.flush()
+    with pytest.raises(StoreCorrupt, match="was deleted while it is recorded to") as caught:
+        exp.run.complete()
+    assert not hasattr(caught.value, "__notes__"), "no journal keeps it"
+    assert exp.status != "completed"
+    with exp.run:
+        track.append(_ts=2.0, v=2)
+    with open_run(exp.prefix, dash_root=root) as found:
+        assert found.tracks("x").list_entries() == [{"timestamp": 2.0, "v": 2}]
 
 
 def test_rubbish_in_the_journal_folder(root: Path, folder: Path) -> None:

@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 from .columns import expand, is_columns
 from .entry import decode_body
+from .errors import StoreCorrupt
 from .files import FILES, Files
 from .journal import Journal
-from .journal_files import BIRTH, FIRST_RECORD, Mark
+from .journal_files import BIRTH, FIRST_RECORD, Mark, segment_path
 from .journal_reader import Piece, Stream, is_dead, streams
 from .line import to_line
 from .spool import OUTBOX, is_for_server
@@ -146,6 +147,7 @@ class Drain:
 
         Raises:
             OSError: the disk is full, or StoreUnavailable; nothing is lost, the next pass goes on.
+            StoreCorrupt: the journal was deleted under the recording.
         """
         journal = self._journal
         end = journal.mark() if journal is not None and (upto is None or clean) else upto
@@ -155,6 +157,7 @@ class Drain:
             self.recover()
             if journal is not None and not journal.is_forked:
                 self._apply_own(self._stream(journal), None if final else end, upto if clean else None)
+                _check_there(journal)
 
     def _stream(self, journal: Journal) -> Stream:
         """The own stream, always the same one, so that damage which is met once is not forgotten."""
@@ -324,6 +327,18 @@ class Drain:
             self.applied = max(applied, STREAM_START)
 
 
+def _check_there(journal: Journal) -> None:
+    """The segment that is written to is still what its name says; else appends go nowhere, which must not look well."""
+    number = journal.number
+    if not number or journal.is_forked or segment_path(journal.path, number).exists():
+        return
+    if number == journal.number:  # else it filled, and went, in between
+        raise StoreCorrupt(
+            f"{journal.path} was deleted while it is recorded to: entries since the last flush are lost; "
+            "end the run and start it again"
+        )
+
+
 class SpoolDrain(Drain):
     """Stands where the local drain is while only the server keeps the series: the journal is all there is here."""
 
@@ -331,6 +346,7 @@ class SpoolDrain(Drain):
         """Have the journal durable."""
         if self._journal is not None and not clean:
             self._journal.sync()
+            _check_there(self._journal)
 
     def recover(self) -> int:
         """What dead writers left stays for the delivery."""

@@ -8,6 +8,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,8 @@ class Session:
             with self._pace.hurry():
                 self._drain.run()
         except OSError:
-            journal.sync()  # at least there it is durable
+            with suppress(OSError):
+                journal.sync()  # at least there it is durable
             raise
         if self._delivery is not None:
             self._delivery.flush(timeout_s)
@@ -240,7 +242,8 @@ class Session:
         try:
             self._drain.run(final=True)
         except OSError as error:
-            error.add_note("not everything is stored yet; the journal keeps it, and the next open stores it")
+            if journal.path.exists():
+                error.add_note("not everything is stored yet; the journal keeps it, and the next open stores it")
             raise
         closing()  # while the journal still says that somebody is there: a run is never seen as crashed in between
         delivered, told = (False, []) if self._delivery is None else self._delivery.close()
