@@ -293,6 +293,7 @@ def test_the_language(text: str, expected: list[bool]) -> None:
         ("v[0.5] > 1", InvalidQuery, "expected the number of an item"),
         ("v. > 1", InvalidQuery, "expected the name"),
         ("z > 1", InvalidWindow, "no column 'z'"),
+        ("big == 9007199254740993", InvalidQuery, "'big' has integers beyond 2**53"),
         ("v[2] > 1", InvalidWindow, "'v' has 2 items"),
         ("__import__('os').system('x')", InvalidQuery, "did not expect '.'"),
         ("x.__class__ == 1", InvalidWindow, "has no parts by name"),
@@ -310,7 +311,7 @@ def test_the_language(text: str, expected: list[bool]) -> None:
 )
 def test_what_cannot_be_answered_is_pointed_at(text: Any, error: type[Exception] | None, says: str) -> None:
     """Errors show the place; nothing is ever run as Python, and no length or depth breaks the parser."""
-    source = table({"x": 1.0, "s": "a", "v": [1.0, 2.0], "w": [1.0, 2.0, 3.0]})
+    source = table({"x": 1.0, "s": "a", "v": [1.0, 2.0], "w": [1.0, 2.0, 3.0], "big": 2**53 + 1})
     if error is None:
         evaluate(text, {"t": source}, "t")
         return

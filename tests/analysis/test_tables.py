@@ -160,3 +160,15 @@ def test_references_to_topics_and_columns() -> None:
     assert split_reference("cam.left.pose.x", topics) == ("cam.left", "pose.x")
     with pytest.raises(TrackNotFound, match=r"did you mean 'robot/state'\?"):
         split_reference("robot/stat", topics)
+
+
+def test_integers_that_floats_would_round_stay_integers() -> None:
+    """Stamps in nanoseconds come out of `to_numpy` as they went in; where some are absent it is an error, not a NaN."""
+    first = 1_700_000_000_000_000_001
+    full = table_from_entries([{"timestamp": float(n), "ns": first + n, "two": [first, n]} for n in range(3)])
+    assert to_numpy(full, "ns").tolist() == [first, first + 1, first + 2]
+    assert to_numpy(full, "two").tolist() == [[first, n] for n in range(3)]
+    gaps = table_from_entries([{"timestamp": 0.0, "ns": first}, {"timestamp": 1.0, "x": 1}])
+    with pytest.raises(InvalidQuery, match="beyond"):
+        to_numpy(gaps, "ns")
+    assert to_numpy(gaps, "x").dtype == np.float64

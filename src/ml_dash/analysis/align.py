@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ..errors import InvalidQuery
 from . import rules
+from .numbers import above_zero, finite, not_negative
 from .places import Around, Mask, Places, check_ascending, take
 from .quaternions import slerp
 from .rules import Rule
@@ -64,8 +65,12 @@ def align(
         InvalidQuery: not exactly one clock, a rate that is not above 0, unsorted timestamps, no common time, a rule
             that does not fit its column.
     """
-    how, offsets = dict(how or {}), dict(offset_s or {})
+    how, offsets = _options(how, "how"), _options(offset_s, "offset_s")
+    start = None if start is None else finite(start, "start")
+    end = None if end is None else finite(end, "end")
     _check(tables, rate_hz, at, like, offsets, tolerance_s)
+    if quaternions not in (None, *rules.ORDERS):
+        raise InvalidQuery(f"quaternions must be one of {', '.join(rules.ORDERS)}, got {quaternions!r}")
     times = {topic: timestamps(table) - offsets.get(topic, 0.0) for topic, table in tables.items()}
     for topic, own in times.items():
         check_ascending(own, f"the timestamps of topic {topic!r}")
@@ -94,6 +99,12 @@ def rules_of(table: pa.Table) -> dict[str, Any]:
 # ---------------------------------------------------------------- the clock
 
 
+def _options(given: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidQuery(f"{name} must be a dict by topic or column, got {given!r}")
+    return dict(given or {})
+
+
 def _check(
     tables: Mapping[str, Any],
     rate_hz: float | None,
@@ -106,16 +117,14 @@ def _check(
         raise InvalidQuery("align needs at least one topic")
     if sum(clock is not None for clock in (rate_hz, at, like)) != 1:
         raise InvalidQuery("align needs one clock: rate_hz=50, at=timestamps, or like='topic'")
-    if rate_hz is not None and not (np.isfinite(rate_hz) and rate_hz > 0):
-        raise InvalidQuery(f"rate_hz must be above 0, got {rate_hz}")
-    if tolerance_s is not None and not tolerance_s >= 0:
-        raise InvalidQuery(f"tolerance_s must be 0 or more, got {tolerance_s}")
+    if rate_hz is not None:
+        above_zero(rate_hz, "rate_hz")
+    not_negative(tolerance_s, "tolerance_s")
     for name, what in [(like, "like"), *((topic, "offset_s") for topic in offsets)]:
         if name is not None and name not in tables:
             raise InvalidQuery(f"{what} names {name!r}, no topic that is aligned here; {nearest_names(name, tables)}")
     for topic, offset in offsets.items():
-        if not np.isfinite(offset):
-            raise InvalidQuery(f"offset_s of {topic!r} must be finite, got {offset}")
+        finite(offset, f"offset_s of {topic!r}")
 
 
 def _clock(

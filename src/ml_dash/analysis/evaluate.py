@@ -23,7 +23,7 @@ from ..formats.arrow import is_json
 from .expression import Call, Literal, Node, Reference, complaint, parse, references
 from .functions import ELEMENTWISE, KNOWN, REDUCING, from_previous
 from .places import Mask, last_at
-from .tables import Floats, as_numbers, column, columns_of, nearest_names, resolve_name, timestamps
+from .tables import Floats, as_numbers, column, columns_of, fit_floats, nearest_names, resolve_name, timestamps
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
@@ -137,6 +137,9 @@ class _Evaluator:
         known = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
         if pa.types.is_string(array.type) and not is_json(field):
             return Series(times, array, known, reference.at)
+        if not fit_floats(array):
+            what = f"{name!r} has integers beyond 2**53, which would be rounded: ask with sql"
+            raise complaint(self._text, reference.at, what)
         data: Any = as_numbers(field, array)
         return Series(times, data == 1 if pa.types.is_boolean(array.type) else data, known, reference.at)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ..errors import InvalidQuery
 from .evaluate import evaluate
+from .numbers import not_negative
 from .places import Mask, Places, rounding
 from .tables import Floats
 
@@ -60,9 +60,7 @@ def windows(
     max_gap_s: float | None = None,
 ) -> tuple[Floats, Floats, Places]:
     """As `find`, as arrays: start, end and number of instants of each window."""
-    for name, value in (("for_s", for_s), ("max_gap_s", max_gap_s)):
-        if value is not None and not value >= 0:
-            raise InvalidQuery(f"{name} must be 0 or more, got {value}")
+    for_s, max_gap_s = not_negative(for_s, "for_s") or 0.0, not_negative(max_gap_s, "max_gap_s")
     times, true = evaluate(expression, tables, topic)
     first, last = stretches(times, true, max_gap_s)
     long_enough = times[last] - times[first] >= for_s - rounding(times)

@@ -25,6 +25,7 @@ from ..errors import InvalidQuery
 from .tables import nearest_names
 
 NAMES = ("linear", "hold", "nearest", "slerp:wxyz", "slerp:xyzw", "angle", "angle:deg")
+ORDERS = ("wxyz", "xyzw")
 _QUATERNION = re.compile(r"(^|_)(quat|quaternion|orientation|rotation|rot|attitude)(_|$)")
 _ORDER = re.compile(r"(^|_)(wxyz|xyzw)(_|$)")
 _ANGLE = re.compile(r"(^|_)(yaw|pitch|roll|heading|bearing|azimuth|course)(_|$)")
@@ -90,7 +91,7 @@ def _of_quaternion(column: str, name: str, quaternions: str | None) -> Rule:
     order = _ORDER.search(name)
     if order:
         return Rule(f"slerp:{order[2]}", f"its name says {order[2]}")
-    if quaternions in ("wxyz", "xyzw"):
+    if quaternions in ORDERS:
         return Rule(f"slerp:{quaternions}", f"looks like a quaternion, and quaternions are {quaternions} here")
     return Rule("nearest", f"looks like a quaternion of unknown order: how={{{column!r}: 'slerp:wxyz'}} or xyzw")
 
@@ -108,7 +109,7 @@ def is_quaternion_struct(data_type: pa.DataType) -> bool:
     if not pa.types.is_struct(data_type):
         return False
     names = "".join(field.name for field in data_type)
-    return names in ("wxyz", "xyzw") and all(pa.types.is_floating(field.type) for field in data_type)
+    return names in ORDERS and all(pa.types.is_floating(field.type) for field in data_type)
 
 
 def _shape(data_type: Any) -> tuple[int | None, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from ..entry import check_timestamp
 from ..errors import InvalidEntry, InvalidQuery
 from ..store import Entry, Window
+from .numbers import not_negative
 from .stretch import Stretch
 from .tabular import Tabular, needs
 
@@ -108,8 +109,7 @@ class TrackSlice(Tabular):
 
         Arguments, result and errors are those of `at`.
         """
-        if tolerance_s is not None and not tolerance_s >= 0:
-            raise InvalidQuery(f"tolerance_s must be 0 or more, got {tolerance_s}")
+        not_negative(tolerance_s, "tolerance_s")
         if _is_many(time):
             return self._many(time, tolerance_s, "nearest")
         return self._stretch.nearest(_checked(time), tolerance_s)

@@ -37,6 +37,8 @@ def sql(query: str, tables: Mapping[str, pa.Table], parameters: Sequence[Any] | 
         TrackNotFound: a table that is no topic. InvalidQuery: anything else DuckDB refuses; files and the network
             cannot be reached from a query.
     """
+    if not isinstance(query, str):
+        raise InvalidQuery(f"sql: a query is text, got {query!r}")
     with duckdb.connect(":memory:", config=_CONFIG) as connection:
         for name in names_in(query):
             if name in tables:

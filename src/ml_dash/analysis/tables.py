@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..entry import MAX_EXACT_INT
 from ..errors import InvalidQuery, InvalidWindow, TrackNotFound
 from ..formats.arrow import from_text, is_json, null_of, table_from_entries
 
@@ -285,11 +286,39 @@ def _numbers_of_json(name: str, texts: pa.Array) -> Floats:
 
 
 def to_numpy(table: pa.Table, name: str) -> NDArray[Any]:
-    """A column as NumPy: numbers as `numbers` gives them, text as an object array with None where absent."""
+    """A column as NumPy: numbers as `numbers` gives them, text as an object array with None where absent.
+
+    Integers that float64 would round stay integers.
+    """
     field, array = column(table, name)
     if pa.types.is_string(array.type) and not is_json(field):
         return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
-    return as_numbers(field, array)
+    return as_numbers(field, array) if fit_floats(array) else _integers(name, array)
+
+
+def fit_floats(array: pa.Array) -> bool:
+    """Whether float64 holds every integer of a column: not so for stamps in nanoseconds."""
+    while pa.types.is_fixed_size_list(array.type):
+        array = array.flatten()
+    if not pa.types.is_integer(array.type):
+        return True
+    bounds = pc.min_max(array).as_py()
+    return bounds["min"] is None or (bounds["min"] >= -MAX_EXACT_INT and bounds["max"] <= MAX_EXACT_INT)
+
+
+def _integers(name: str, array: pa.Array) -> NDArray[Any]:
+    """Integers as they are, where float64 would round them."""
+    shape, missing = [len(array)], array.null_count
+    while pa.types.is_fixed_size_list(array.type):
+        shape.append(array.type.list_size)
+        array = array.flatten()
+        missing += array.null_count
+    if missing:
+        raise InvalidQuery(
+            f"column {name!r} has integers beyond 2**53, which float64 would round, and is absent in some entries: "
+            "take it with to_arrow()"
+        )
+    return array.to_numpy().reshape(shape)  # type: ignore[no-any-return]
 
 
 def from_numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:

@@ -67,10 +67,13 @@ class Tabular:
     def to_numpy(self, column: str) -> NDArray[np.generic]:
         """One column as NumPy: float64 of shape (n,) or (n, d), NaN where absent; text as objects.
 
+        Integers beyond 2**53 (stamps in nanoseconds), which float64 would round, stay integers.
+
         There is one item for each entry; `to_numpy("timestamp")` is the time of each.
 
         Raises:
-            InvalidWindow: no such column. InvalidQuery: it holds dicts or lists of several lengths.
+            InvalidWindow: no such column. InvalidQuery: it holds dicts or lists of several lengths, or such integers
+                and is absent in some entries.
         """
         found: NDArray[np.generic] = needs(".tables").to_numpy(self.to_arrow(["timestamp", column]), column)
         return found
