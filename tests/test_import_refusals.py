@@ -22,6 +22,8 @@ SOUND = 12_000
         ('{"timestamp": 7.5, "v": "\\ud800"}', "surrogate"),
         ('{"timestamp": 7.5, "_ts": 3}', "'_ts'"),
         ('{"timestamp": 7.5, "v": ', f"line {SOUND + 1}"),
+        ('{"timestamp": true, "v": 1}', f"line {SOUND + 1} has the timestamp True"),
+        ('{"timestamp": 1' + "0" * 400 + ', "v": 1}', f"line {SOUND + 1} has the timestamp"),
     ],
 )
 def test_nothing_is_stored_of_a_file_with_a_row_that_cannot_be_recorded(tmp_path: Path, row: str, says: str) -> None:

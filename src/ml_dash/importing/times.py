@@ -96,17 +96,31 @@ def to_seconds(name: str, unit: str, frame: Frame) -> list[float]:
         InvalidFile: a row without a timestamp, or with one that is no finite number (or date).
     """
     values = frame.columns[name]
+    if getattr(getattr(values, "dtype", None), "kind", "") == "M":
+        return _from_datetimes(name, values, frame)
     plain = values.tolist() if hasattr(values, "tolist") else values
     per_second = UNITS.get(unit)
     try:
+        if bool in set(map(type, plain)):
+            raise TypeError("true and false are no timestamps")
         if per_second is None:
             return [_from_date(value) for value in plain]
         seconds = [value / per_second for value in plain]
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         raise _first_bad(name, unit, plain, frame) from None
     if not all(map(math.isfinite, seconds)) or (per_second == 1 and max(map(abs, seconds), default=0) >= MAX_EXACT_INT):
         raise _first_bad(name, unit, plain, frame)
     return seconds
+
+
+def _from_datetimes(name: str, values: Any, frame: Frame) -> list[float]:
+    """NumPy's dates, whatever their step."""
+    import numpy as np
+
+    bad = np.flatnonzero(np.isnat(values))
+    if len(bad):
+        raise InvalidFile(f"{frame.row(int(bad[0]))} has no timestamp in column {name!r}")
+    return [count / UNITS["ns"] for count in values.astype("M8[ns]").astype(np.int64).tolist()]
 
 
 def _from_date(value: Any) -> float:
@@ -133,6 +147,10 @@ def _is_time(value: Any, unit: str) -> bool:
         if unit == "iso":
             _from_date(value)
             return True
-        return math.isfinite(value / UNITS[unit]) and (unit != "s" or abs(value) < MAX_EXACT_INT)
-    except (TypeError, ValueError, AttributeError):
+        return (
+            type(value) is not bool
+            and math.isfinite(value / UNITS[unit])
+            and (unit != "s" or abs(value) < MAX_EXACT_INT)
+        )
+    except (TypeError, ValueError, AttributeError, OverflowError):
         return False
