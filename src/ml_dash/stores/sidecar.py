@@ -81,11 +81,12 @@ class Sidecar:
             MissingExtra: pyarrow is not installed.
         """
         import_pyarrow()
+        keep = self._may_keep(snapshot)  # judged before reading: what is edited meanwhile then has another stamp
         with _Columns() as columns:
             for block in _blocks(snapshot):
                 columns.add(block)
             table = columns.table()
-            if self._may_keep(snapshot) and self._save(table, snapshot.fingerprint):
+            if keep and self._save(table, snapshot.fingerprint):
                 kept = self.table()
                 return table if kept is None else kept
             return table
