@@ -29,7 +29,7 @@ class Log:
 
     def _open(self) -> Session:
         if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
         return self._session
 
     def __call__(self, message: str, /, level: str = "info", **fields: Any) -> Log:

@@ -28,7 +28,7 @@ class MetricsManager:
     def open(self) -> Session:
         """The session of the open run; raises NotOpen outside of one."""
         if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
         return self._session
 
     def bind(self, session: Session | None) -> None:

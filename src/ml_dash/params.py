@@ -24,7 +24,7 @@ class Params:
 
     def _open(self) -> Session:
         if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
         return self._session
 
     def set(self, mapping: Mapping[str, Any] | None = None, /, **values: Any) -> Params:

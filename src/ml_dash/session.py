@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .delivery import Delivery, Remote
 
 FLUSH_S = 30.0
-READ_BACKLOG_BYTES = 8 << 20
+READ_BACKLOG_BYTES = 4 << 20
 
 log = logging.getLogger("ml_dash")
 
@@ -43,7 +43,7 @@ class Session:
         journals: the folder of the journals, or None where there are none to read.
         recording: whether to open a journal; without it nothing is written.
         durability: "normal" (a power cut costs some tenths of a second), "strict" (nothing), "off".
-        catches_up: whether a read first drains a backlog of more than 8 MiB; off where the store may not answer.
+        catches_up: whether a read first drains a backlog of more than 4 MiB; off where the store may not answer.
         background: whether threads sync and drain the journal; without them only `flush` and `close` do.
         segment_bytes: how much of the journal lies in one file.
         remote: the server that everything is sent to, beside the store or instead of it.

@@ -63,7 +63,7 @@ class TracksManager:
 
     def _open(self) -> Session:
         if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`")
+            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
         return self._session
 
     def bind(self, session: Session | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
+from math import nan
 from pathlib import Path
 
 from .columns import expand, is_columns
@@ -17,6 +18,7 @@ from .journal_reader import Stream, is_alive, streams
 from .line import from_line, to_line
 from .schema import observe, summary
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
+from .stores.grouping import timestamp_of, track_number
 
 ATTEMPTS = 5
 
@@ -137,11 +139,13 @@ def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, en
     high = float("inf") if end is None else end
     for raw in stream.bodies(first, living=is_alive(stream)):
         try:
+            # Looked at before it is decoded: a window is a small part of what waits.
+            stamp = timestamp_of(raw) if track_number(raw) in ids else nan
+            if stamp is not None and not low <= stamp <= high:
+                continue
             body = decode_body(raw)
-        except ValueError:
+        except (ValueError, IndexError):
             continue  # what nobody can read; the drain sets it aside and says so
-        if body[0] not in ids:
-            continue
         rows = expand(body, start, end) if is_columns(body) else iter([[(body[1], body[2])]])
         for timestamp, fields in (row for block in rows for row in block):
             if low <= timestamp <= high:
