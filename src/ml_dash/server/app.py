@@ -231,9 +231,7 @@ class Api:
         name = _document_name(query["name"])
         if _media_type(request) != wire.JSON:
             raise Refusal("unsupported_type", "a document is application/json", "Content-Type")
-        new = from_document(await read_body(request, self.limits.document, self.patience))
-        if new is None:
-            raise Refusal("bad_body", "the body is no JSON object", "body")
+        new = await self.work(_parsed, await read_body(request, self.limits.document, self.patience))
         change = partial(_replaced, new, request.headers.get("if-match"), request.headers.get("if-none-match"))
         return _document(await self.work(lambda: self.store(prefix).update_document(name, change)))
 
@@ -301,6 +299,18 @@ def _etag(document: Document) -> str:
 def _document(document: Document) -> Response:
     headers = {"ETag": _etag(document), "Cache-Control": "no-store"}
     return Response(to_document(document), media_type=wire.JSON, headers=headers)
+
+
+def _parsed(body: bytes) -> Document:
+    """The document of a body that can be written again; raises Refusal bad_body."""
+    try:
+        found = from_document(body)
+        if found is not None:
+            to_document(found)
+            return found
+    except (ValueError, RecursionError):
+        pass
+    raise Refusal("bad_body", "the body is no JSON object, or nested too deeply", "body")
 
 
 def _replaced(new: Document, match: str | None, none_match: str | None, known: Document | None) -> Document:

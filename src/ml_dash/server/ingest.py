@@ -18,7 +18,7 @@ from ..errors import InvalidEntry, InvalidTopic
 from ..line import from_line
 from ..store import MERGED, Batch, Track
 from ..stores.grouping import is_column_body, track_number
-from ..wire import BATCH, LIMITS, NDJSON, Limits, decode_batch, digest
+from ..wire import BATCH, LIMITS, NDJSON, Limits, check_writer, decode_batch, digest
 from ..zstd import TooLarge, declared_size, decompress, gunzip
 from .faults import Refusal
 
@@ -28,6 +28,7 @@ MAX_NAMED = 1000
 
 Bad = list[tuple[int, str]]
 _decode = msgspec.msgpack.Decoder().decode
+_decode_plain = msgspec.msgpack.Decoder(tuple[int, float, dict[str, Any]]).decode
 
 
 # ---------------------------------------------------------------- bodies
@@ -103,6 +104,7 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
     writer, number = query.get("writer", f"once-{secrets.token_hex(12)}"), query.get("number", "1")
     if not (number.isascii() and number.isdigit() and 0 < int(number[:20]) < 1 << 63):
         raise Refusal("bad_parameter", "number must be an integer from 1 on", "number")
+    check_writer(writer)
     bodies, bad = list[bytes](), Bad()
     for place, line in enumerate(line for line in raw.split(b"\n") if line.strip()):
         if place >= limits.entries:
@@ -117,7 +119,10 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
 
 
 def _body_of(line: bytes) -> bytes:
-    entry = from_line(line)
+    try:
+        entry = from_line(line)
+    except RecursionError:
+        raise InvalidEntry("nested too deeply") from None
     if entry is None:
         raise InvalidEntry("a line must be a JSON object with a timestamp in seconds")
     timestamp = entry.pop("timestamp")
@@ -153,12 +158,16 @@ def check(batch: Batch, limits: Limits = LIMITS) -> int:
         Refusal: bad_entries naming each bad body, or too_large.
     """
     problems = {number: _track_problem(track) for number, track in batch.tracks.items()}
+    sound = {number for number, track in batch.tracks.items() if track.kind == MERGED and not problems[number]}
     count, bad = 0, Bad()
     for place, body in enumerate(batch.bodies):
-        try:
-            count += _check_body(body, batch, problems)
-        except InvalidEntry as error:
-            bad.append((place, str(error)))
+        if _is_plain(body, sound):
+            count += 1
+        else:
+            try:
+                count += _check_body(body, batch, problems)
+            except InvalidEntry as error:
+                bad.append((place, str(error)))
         if count > limits.entries:
             raise _too_many(limits)
     if bad:
@@ -181,6 +190,23 @@ def _track_problem(track: Track) -> str:
     except Refusal as error:
         return str(error)
     return ""
+
+
+def _is_plain(raw: bytes, sound: set[int]) -> bool:
+    """Whether a body is the common one, an entry of a track; four times faster than finding out what else it is."""
+    try:
+        number, timestamp, fields = _decode_plain(raw)
+    except Exception:
+        return False
+    return (
+        raw[0] == 0x93
+        and raw[1] == number
+        and raw[2] == 0xCB
+        and number in sound
+        and timestamp - timestamp == 0.0
+        and "timestamp" not in fields
+        and len(raw) <= MAX_ENTRY_BYTES
+    )
 
 
 def _check_body(raw: bytes, batch: Batch, problems: dict[int, str]) -> int:
