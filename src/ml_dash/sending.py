@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import wire
-from .drain import LARGE_BODY, Group
+from .batches import LARGE_BODY, Group
 from .errors import CopiedWriter, StoreUnavailable
 from .journal_files import Mark
 from .journal_reader import Piece, Stream
