@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from .entry import taken
-from .errors import InvalidEntry, NotOpen
+from .errors import InvalidEntry
 from .metrics import part
-from .session import Session
+from .session import Session, opened
 from .store import Entry, Track
 
 TRACK = Track("logs", "logs")
@@ -28,9 +28,7 @@ class Log:
         self._session = session
 
     def _open(self) -> Session:
-        if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
-        return self._session
+        return opened(self._session)
 
     def __call__(self, message: str, /, level: str = "info", **fields: Any) -> Log:
         """Log a line into `logs/logs.jsonl` and to the standard logger `ml_dash.run`.

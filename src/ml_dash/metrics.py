@@ -6,8 +6,8 @@ import operator
 from typing import Any
 
 from .address import check_topic
-from .errors import InvalidWindow, NotOpen
-from .session import Session
+from .errors import InvalidWindow
+from .session import Session, opened
 from .store import Track, TrackInfo, Window
 
 KIND = "metrics"
@@ -27,9 +27,7 @@ class MetricsManager:
 
     def open(self) -> Session:
         """The session of the open run; raises NotOpen outside of one."""
-        if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
-        return self._session
+        return opened(self._session)
 
     def bind(self, session: Session | None) -> None:
         """A run started, or ended (None)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import InvalidEntry, NotOpen
+from .errors import InvalidEntry
 from .line import checked_document
-from .session import Session
+from .session import Session, opened
 
 DOCUMENT = "params"
 
@@ -23,9 +23,7 @@ class Params:
         self._session = session
 
     def _open(self) -> Session:
-        if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
-        return self._session
+        return opened(self._session)
 
     def set(self, mapping: Mapping[str, Any] | None = None, /, **values: Any) -> Params:
         """Merge values into the parameters: dicts merge key by key, everything else is replaced.

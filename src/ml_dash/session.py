@@ -269,6 +269,15 @@ class Session:
                 after_fork()
 
 
+def opened(session: Session | None) -> Session:
+    """The session of an open experiment; raises NotOpen outside a run."""
+    if session is None or session.closed:
+        raise NotOpen(
+            "the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)"
+        )
+    return session
+
+
 def _after_fork_in_child() -> None:
     for session in list(_sessions):
         session.after_fork_in_child()

@@ -17,7 +17,7 @@ from .formats import check_format
 from .formats.json import to_json
 from .journal import Journal
 from .journal_files import crc32, record_header
-from .session import Session
+from .session import Session, opened
 from .store import MERGED, Entry, Track, TrackInfo, Window
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class TracksManager:
         return self._builders.setdefault(topic, builder)
 
     def _open(self) -> Session:
-        if self._session is None or self._session.closed:
-            raise NotOpen("the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)")
-        return self._session
+        return opened(self._session)
 
     def bind(self, session: Session | None) -> None:
         """A run started (or ended: None); builders that the user kept go on with it."""
