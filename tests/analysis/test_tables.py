@@ -17,7 +17,6 @@ from ml_dash.analysis.tables import (  # noqa: E402
     columns_of,
     from_numbers,
     numbers,
-    one_chunk,
     select,
     split_reference,
     to_numpy,
@@ -25,6 +24,7 @@ from ml_dash.analysis.tables import (  # noqa: E402
 from ml_dash.columnar import cut  # noqa: E402
 from ml_dash.errors import InvalidQuery, InvalidWindow, TrackNotFound  # noqa: E402
 from ml_dash.formats.arrow import entries_from_table, table_from_entries  # noqa: E402
+from ml_dash.formats.arrow_types import one_chunk  # noqa: E402
 
 NAN = math.nan
 

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InvalidQuery
+from ..formats.arrow_types import one_chunk
 from .places import Around, last_at, take
-from .tables import Floats, one_chunk, timestamps
+from .tables import Floats, timestamps
 
 
 def lookup(table: pa.Table, times: Any, how: str, tolerance_s: float | None = None) -> pa.Table:

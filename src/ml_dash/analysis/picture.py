@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from ..errors import InvalidQuery
 from ..formats.arrow import is_json, null_of
+from ..formats.arrow_types import one_chunk
 from .pixels import reduce
-from .tables import Floats, as_numbers, one_chunk, timestamps
+from .tables import Floats, as_numbers, timestamps
 
 WIDTH, HEIGHT = 240, 28
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5")

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import InvalidQuery
-from .tables import Floats, from_numbers
+from .tables import Floats, from_numbers, plain_numbers
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]
@@ -105,17 +105,7 @@ def take(array: pa.Array, places: Places, missing: Mask | None) -> pa.Array:
     """The values at the places, in the type of the array, null where missing; numbers go by NumPy."""
     if missing is not None and not missing.any():
         missing = None
-    values = _plain_numbers(array)
+    values = plain_numbers(array)
     if values is not None and len(values):
         return from_numbers(values[places], missing)
     return array.take(pa.array(places, mask=missing))
-
-
-def _plain_numbers(array: pa.Array) -> NDArray[np.generic] | None:
-    """A column of numbers, or of lists of one length of them, without any null; None for others."""
-    shape = [len(array)]
-    while pa.types.is_fixed_size_list(array.type) and not array.null_count:
-        shape.append(array.type.list_size)
-        array = array.flatten()
-    is_number = pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
-    return array.to_numpy().reshape(shape) if is_number and not array.null_count else None

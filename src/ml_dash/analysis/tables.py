@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..entry import MAX_EXACT_INT
 from ..errors import InvalidQuery, InvalidWindow, TrackNotFound
 from ..formats.arrow import from_text, is_json, null_of, table_from_entries
+from ..formats.arrow_types import one_chunk
 
 Floats = NDArray[np.float64]
 Path = tuple[str | int, ...]
@@ -102,14 +103,6 @@ def column(table: pa.Table, name: str) -> tuple[pa.Field, pa.Array]:
 def resolve_name(field: str | int, steps: Sequence[str | int]) -> str:
     """How a path is written."""
     return str(field) + "".join(f".{step}" if isinstance(step, str) else f"[{step}]" for step in steps)
-
-
-def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """A chunked column as one array, without a copy where it is one chunk already."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
 
 def _part(array: pa.Array, step: str | int, name: str, whole: str) -> pa.Array:
@@ -308,17 +301,23 @@ def fit_floats(array: pa.Array) -> bool:
 
 def _integers(name: str, array: pa.Array) -> NDArray[Any]:
     """Integers as they are, where float64 would round them."""
-    shape, missing = [len(array)], array.null_count
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
-        array = array.flatten()
-        missing += array.null_count
-    if missing:
+    whole = plain_numbers(array)
+    if whole is None:
         raise InvalidQuery(
             f"column {name!r} has integers beyond 2**53, which float64 would round, and is absent in some entries: "
             "take it with to_arrow()"
         )
-    return array.to_numpy().reshape(shape)  # type: ignore[no-any-return]
+    return whole
+
+
+def plain_numbers(array: pa.Array) -> NDArray[np.generic] | None:
+    """A column of numbers, or of lists of one length of them, without any null; None for others."""
+    shape = [len(array)]
+    while pa.types.is_fixed_size_list(array.type) and not array.null_count:
+        shape.append(array.type.list_size)
+        array = array.flatten()
+    is_number = pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
+    return array.to_numpy().reshape(shape) if is_number and not array.null_count else None
 
 
 def from_numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
