@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import pytest
 import ml_dash
 from ml_dash import Experiment, ExperimentNotFound, InvalidEntry, InvalidPrefix, InvalidTopic, NotOpen, StoreCorrupt
 from ml_dash import open as open_run
+from ml_dash.journal_files import SEGMENT_HEADER
 
 PREFIX = "alice/robotics/pick"
 WAIT_S = 30.0
@@ -974,6 +976,27 @@ def test_files_of_a_newer_version(root: Path, folder: Path) -> None:
     assert {name: content for name, content in files_of(folder).items() if not name.startswith(".journal")} == before
     with pytest.raises(NotOpen):
         experiment.tracks("x")
+
+
+def test_a_journal_of_a_newer_version(program: Callable[..., Program], root: Path, folder: Path) -> None:
+    """What a newer program left unfinished stops the start, unchanged; what is stored can be read all the same."""
+    killed = program(KILLED)
+    killed.heard("ready")
+    killed.kill()
+    size = SEGMENT_HEADER.size
+    for segment in sorted((folder / ".journal").glob("*/*.seg")):
+        raw = bytearray(segment.read_bytes())
+        raw[4:6] = struct.pack("<H", 99)
+        raw[size - 4 : size] = struct.pack("<I", zlib.crc32(raw[: size - 4]))
+        segment.write_bytes(raw)
+    before = {name: content for name, (_, content) in files_of(folder).items()}
+    experiment = Experiment(PREFIX, dash_root=root)
+    with pytest.raises(StoreCorrupt, match=r"\.seg was written by a newer ml_dash \(journal version 99\): upgrade"):
+        experiment.run.start()
+    after = {name: content for name, (_, content) in files_of(folder).items()}
+    assert {name: after.get(name) for name in before} == before
+    with open_run(PREFIX, dash_root=root) as opened:
+        assert values(opened)[:501] == list(range(501))
 
 
 # ---------------------------------------------------------------- the package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ml_dash.errors import NotOpen, StoreCorrupt
+from ml_dash.files import Files
 from ml_dash.store import Store, Track, Window
 from ml_dash.stores.local import LocalStore
 from store_contract import FORCE, LOGS, LOSS, STATE, StoreContract, Writer, body, columns, entries
@@ -319,6 +321,32 @@ def test_a_file_in_the_way_does_not_stop_a_topic(store: LocalStore, place: Path)
     Writer(store).send(body(1.0, x=1))
     assert entries(store) == entries(LocalStore(place)) == [{"timestamp": 1.0, "x": 1}]
     assert (place / "tracks/robot_state").read_text() == "notes"
+
+
+class Unreadable(Files):
+    """A file system on which one track's data may not be read."""
+
+    def open(self, path: Path | str, flags: int, mode: int = 0o644) -> int:
+        """Refuse the data file of `secret`."""
+        if "secret" in str(path) and str(path).endswith(".jsonl"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return super().open(path, flags, mode)
+
+
+def test_a_file_that_may_not_be_read(store: LocalStore, place: Path) -> None:
+    """PermissionError names it; the other tracks are read and written as before."""
+    secret = Track("tracks", "secret")
+    Writer(store, [STATE, secret]).send(body(1.0, 1, x=1), body(1.0, 2, y=1))
+    opened = LocalStore(place, files=Unreadable())
+    with pytest.raises(PermissionError, match=r"secret/data\.jsonl"):
+        entries(opened, secret)
+    with pytest.raises(PermissionError, match=r"secret/data\.jsonl"):
+        Writer(opened, [STATE, secret]).send(body(2.0, 1, x=2), body(2.0, 2, y=2))
+    assert entries(opened) == [{"timestamp": 1.0, "x": 1}]
+    Writer(opened).send(body(3.0, x=3))
+    assert [entry["x"] for entry in entries(store)] == [1, 3]
+    assert entries(store, secret) == [{"timestamp": 1.0, "y": 1}]
+    opened.close()
 
 
 def test_three_hundred_topics_in_one_batch(store: LocalStore) -> None:
