@@ -96,6 +96,9 @@ class _Import:
         except InvalidFile as error:
             raise InvalidFile(f"{path}: {error}") from None
         self.unit = self._unit()
+        topics = {field.topic for field in self.fields} | {topic}
+        whole = self.source.format in ("jsonl", "parquet") and options.columns is None and len(topics) == 1
+        self._instants = topic if whole else None
         for field in self.fields:
             check_topic(field.topic)
             if field.path[0] in ("_ts", "timestamp"):
@@ -119,7 +122,7 @@ class _Import:
         for frame in self.source.frames(advance):
             if self.time not in frame.columns:
                 raise InvalidFile(f"{self.path}: {frame.row(0)} has no {self.time!r}")
-            yield from chunks_of(frame, to_seconds(self.time, self.unit, frame), self.fields)
+            yield from chunks_of(frame, to_seconds(self.time, self.unit, frame), self.fields, self._instants)
 
     def inspect(self, advance: Advance) -> Report:
         """Read and check everything."""

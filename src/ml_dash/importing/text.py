@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..entry import MAX_EXACT_INT
 from ..errors import InvalidFile
 from .model import ABSENT, Advance, Frame, Options
 
@@ -21,6 +22,8 @@ ROWS = 20_000
 TUM = ("timestamp", "tx", "ty", "tz", "qx", "qy", "qz", "qw")
 SEPARATORS = (",", ";", "\t", "|")
 _BOOLS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
+
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 
 csv.field_size_limit(8 << 20)
 
@@ -156,18 +159,23 @@ class TextTable:
             values = self._parsed(float, cells)
         if values is None:
             raise self._turned(name, kind, cells, numbers)
+        self._check_digits(name, kind, cells, values)
+
+    def _check_digits(self, name: str, kind: type, cells: Sequence[str], values: Sequence[Any]) -> None:
+        """Integers that would lose digits are an error, never rounded."""
         if kind is int:
             whole = [abs(value) for value in values if value is not ABSENT]
             self._largest[name] = max(self._largest.get(name, 0), max(whole, default=0))
-        self._check_digits(name, kind)
-
-    def _check_digits(self, name: str, kind: type) -> None:
-        """Integers that would lose digits are an error, never rounded."""
-        limit, what = {int: (1 << 63, "64 bits"), float: (1 << 53, "what floats hold")}.get(kind, (0, ""))
-        if limit and self._largest.get(name, 0) >= limit:
-            raise InvalidFile(
-                f"{self.path}: column {name!r} has integers beyond {what}; keep it as text (--text {name})"
-            )
+            limit, what = 1 << 63, "64 bits"
+        elif kind is float:
+            large = (c for c, v in zip(cells, values, strict=True) if v is not ABSENT and abs(v) >= MAX_EXACT_INT)
+            whole = [abs(int(cell)) for cell in large if _WHOLE.fullmatch(cell)]
+            self._largest[name] = max(self._largest.get(name, 0), max(whole, default=0))
+            limit, what = MAX_EXACT_INT, "what floats hold"
+        else:
+            return
+        if self._largest[name] >= limit:
+            raise InvalidFile(f"{self.path}: column {name!r} has integers beyond {what}; keep it as text (--text)")
 
     def _turned(self, name: str, kind: type, cells: Sequence[str], numbers: array[int]) -> InvalidFile:
         was = "true or false" if kind is bool else "numbers"
@@ -233,4 +241,4 @@ def _kind(cell: str) -> type:
         return bool
     if _number(cell) is None:
         return str
-    return int if re.fullmatch(r"\s*[+-]?\d+\s*", cell) else float
+    return int if _WHOLE.fullmatch(cell) else float

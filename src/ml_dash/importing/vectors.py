@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from ..errors import InvalidFile
@@ -147,14 +148,20 @@ def _checked(fields: list[Field]) -> list[Field]:
 # ---------------------------------------------------------------- frames to chunks
 
 
-def chunks_of(frame: Frame, times: Sequence[float], fields: Sequence[Field]) -> Iterator[Chunk]:
-    """The rows of a frame by topic, those with the same fields together; rows without any are left out."""
-    by_topic: dict[str, list[Field]] = {}
+def chunks_of(frame: Frame, times: Sequence[float], fields: Sequence[Field], instants: str | None) -> Iterator[Chunk]:
+    """The rows of a frame by topic, those with the same fields together.
+
+    Args:
+        instants: the topic that keeps rows without any field, as marks of an instant; None leaves such rows out.
+    """
+    by_topic: dict[str, list[Field]] = {} if instants is None else {instants: []}
     for field in fields:
         by_topic.setdefault(field.topic, []).append(field)
     for topic, own in by_topic.items():
         values = {field: _values(frame, field) for field in own}
-        yield from _dense(topic, times, values)
+        for chunk in _dense(topic, times, values):
+            if chunk.fields or topic == instants:
+                yield chunk
 
 
 def _values(frame: Frame, field: Field) -> Sequence[Any]:
@@ -195,14 +202,25 @@ def _dense(topic: str, times: Sequence[float], values: Mapping[Field, Sequence[A
     if not sparse:
         yield Chunk(topic, times, _nested(values))
         return
-    rows: dict[tuple[bool, ...], list[int]] = {}
-    for number, row in enumerate(zip(*(values[field] for field in sparse), strict=True)):
-        rows.setdefault(tuple(value is not ABSENT for value in row), []).append(number)
-    for there, numbers in rows.items():
+    layouts = [
+        tuple(value is not ABSENT for value in row) for row in zip(*(values[field] for field in sparse), strict=True)
+    ]
+    for there, numbers in _alike(layouts, in_order=len(set(times)) < len(times)):
         absent = {field for field, is_there in zip(sparse, there, strict=True) if not is_there}
         kept = {field: _rows(column, numbers) for field, column in values.items() if field not in absent}
-        if kept:
-            yield Chunk(topic, [times[number] for number in numbers], _nested(kept))
+        yield Chunk(topic, [times[number] for number in numbers], _nested(kept))
+
+
+def _alike(layouts: Sequence[tuple[bool, ...]], *, in_order: bool) -> Iterator[tuple[tuple[bool, ...], list[int]]]:
+    """The numbers of rows with the same fields together; in order, only neighbours: of one timestamp the later wins."""
+    if in_order:
+        for there, run in groupby(range(len(layouts)), layouts.__getitem__):
+            yield there, list(run)
+        return
+    rows: dict[tuple[bool, ...], list[int]] = {}
+    for number, there in enumerate(layouts):
+        rows.setdefault(there, []).append(number)
+    yield from rows.items()
 
 
 def _rows(column: Sequence[Any], numbers: list[int]) -> Sequence[Any]:
