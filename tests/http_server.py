@@ -11,6 +11,8 @@ from typing import Any
 
 import uvicorn
 
+from ml_dash.server.run import Protocol
+
 
 class Server:
     """Serves an ASGI application while its block runs; `url` is its address."""
@@ -22,7 +24,7 @@ class Server:
         self.socket.bind(("127.0.0.1", port))
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, http=Protocol, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 

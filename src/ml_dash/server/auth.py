@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..address import check_prefix
-from ..errors import InvalidQuery, StoreCorrupt
+from ..errors import InvalidPrefix, InvalidQuery, StoreCorrupt
 from ..files import FILES, Files
 
 EVERY_OWNER = "*"
@@ -102,13 +102,13 @@ def create(tokens: Tokens, name: str, grants: Sequence[Grant], lifetime: timedel
     """A new token and its text, which is shown once and kept nowhere.
 
     Raises:
-        InvalidQuery: (a ValueError) no grant, or an owner that cannot be one.
+        InvalidQuery, InvalidPrefix: (ValueErrors) no grant, or an owner that cannot be one.
     """
     if not grants:
         raise InvalidQuery("a token needs at least one owner")
     for grant in grants:
-        if grant.owner != EVERY_OWNER:
-            check_prefix(f"{grant.owner}/project/name")
+        if grant.owner != EVERY_OWNER and check_prefix(f"{grant.owner}/project/name")[0] != grant.owner:
+            raise InvalidPrefix(f"an owner is the first part of a prefix, got {grant.owner!r:.60}")
     token_id = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(10))
     secret = secrets.token_urlsafe(32)
     end = None if lifetime is None else (datetime.now(UTC) + lifetime).isoformat(timespec="seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -10,7 +11,6 @@ from typing import IO, Any
 import anyio
 import anyio.to_thread
 import msgspec
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +26,8 @@ from .limits import Patience
 
 CHUNK_BYTES = 256 << 10
 IN_MEMORY_BYTES = 4 << 20
+
+log = logging.getLogger("ml_dash.server")
 
 Blocks = Iterator[list[Entry]]
 Chunks = Iterator[bytes]
@@ -218,14 +220,16 @@ class Streamed(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, or stop when the reader leaves."""
+        """Send it, or stop when the reader leaves; what ends without its last chunk is cut by the server."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, receive, tasks.cancel_scope)
                 await self._send_all(send)
                 tasks.cancel_scope.cancel()
         except* TimeoutError:
-            raise ClientDisconnect from None
+            log.info("a reader took nothing for %g s and was cut", self._patience.send_s)
+        except* Exception as group:
+            log.error("a read failed in the middle and was cut: %r", group.exceptions[0])
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._close, limiter=self._limiter)
