@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -201,7 +200,7 @@ def serve(settings: Settings, listening: socket.socket) -> None:
 
 def set_up_logging(form: str) -> None:
     """Lines on stderr, as text or as JSON."""
-    lines = logging.StreamHandler(sys.stderr)
+    lines = logging.StreamHandler()
     lines.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(levelname)s %(name)s %(message)s"))
     for name, level in (("ml_dash", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
