@@ -115,7 +115,7 @@ class Layout:
         try:
             return check_topic(json.loads(self._files.read(folder / TOPIC))["topic"])
         except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError, KeyError, TypeError):
-            return None  # InvalidTopic is a ValueError; a failing disk is no answer: the track would get a second folder
+            return None  # InvalidTopic is a ValueError; a failing disk raises: the track would get a second folder
 
     def _by_hand(self, folder: Path) -> str | None:
         try:
