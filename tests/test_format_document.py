@@ -62,7 +62,9 @@ def test_column_body_is_as_documented() -> None:
 
 def test_segment_header_is_as_documented() -> None:
     """A segment names its writer and its number, and checks itself."""
-    head = journal_files.SEGMENT_HEADER.pack(journal_files.MAGIC, journal_files.VERSION, 0, bytes.fromhex(WRITER), 7, 0)[:-4]
+    head = journal_files.SEGMENT_HEADER.pack(
+        journal_files.MAGIC, journal_files.VERSION, 0, bytes.fromhex(WRITER), 7, 0
+    )[:-4]
     assert documented_bytes("segment header: writer") == head + struct.pack("<I", zlib.crc32(head))
 
 

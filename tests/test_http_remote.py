@@ -20,8 +20,7 @@ import ml_dash
 from http_server import Server, wait_until
 from ml_dash import Experiment, InvalidEntry
 from ml_dash.catalog import LocalCatalog
-from ml_dash.errors import NotDelivered
-from ml_dash.errors import ExperimentNotFound, StoreUnavailable, Unauthorized
+from ml_dash.errors import ExperimentNotFound, NotDelivered, StoreUnavailable, Unauthorized
 from ml_dash.server.app import create_app
 from ml_dash.server.auth import FileTokens, Grant, create, revoke
 from ml_dash.spool import dead_letters, spool_root, waiting

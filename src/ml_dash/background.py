@@ -44,7 +44,6 @@ class Pace:
             time.sleep(REST_S)
             self._since = time.perf_counter()
 
-
     @contextmanager
     def hurry(self) -> Iterator[None]:
         """No rests inside the block: somebody waits for the pass that the background thread is in."""

@@ -9,7 +9,6 @@ import pytest
 
 from .running import MongoServer, OtherMongo, OtherS3, S3Server
 
-
 USED: list[str] = []
 
 
