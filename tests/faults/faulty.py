@@ -25,11 +25,25 @@ class Died(BaseException):
 class FaultyFiles(Files):
     """Counts the calls. Number `fail_at` fails once with EIO or ENOSPC; from `die_at` on, every call is the end.
 
+    Args:
+        once: off, every call from `fail_at` on fails.
+        before, after: what a signal handler does just before, or just after, call number `interrupt_at`.
+
     A write that fails has written half of its data. Nothing is really synced: the tests kill no machine.
     """
 
-    def __init__(self, *, fail_at: int = 0, die_at: int = 0, once: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        fail_at: int = 0,
+        die_at: int = 0,
+        once: bool = True,
+        interrupt_at: int = 0,
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[], object] = lambda: None,
+    ) -> None:
         self.calls, self.fail_at, self.die_at, self._once = 0, fail_at, die_at, once
+        self._interrupt_at, self._before, self._after = interrupt_at, before, after
         self.made: list[str] = []
         self._inside = False
 
@@ -53,11 +67,17 @@ class FaultyFiles(Files):
         if failing:
             number = errno.ENOSPC if self.calls % 2 else errno.EIO
             raise OSError(number, f"{os.strerror(number)} (on purpose, in call {self.calls}, {name})")
+        interrupted = self.calls == self._interrupt_at
+        if interrupted:
+            self._before()
         self._inside = name != "open"
         try:
-            return real(*args, **options)
+            result = real(*args, **options)
         finally:
             self._inside = False
+        if interrupted:
+            self._after()
+        return result
 
     def _do_half(self, name: str, *args: Any) -> None:
         """A disk that fills, or a kill, may leave part of a write."""

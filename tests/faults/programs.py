@@ -141,6 +141,23 @@ def _child(exp: Experiment, child: int) -> None:
         exp.run.complete()
 
 
+def child_in_background(root: Path, counters: Path) -> None:
+    """A child appends until the store has something of it, without any flush."""
+    hurry()
+    with Experiment(PREFIX, dash_root=root).run as exp:
+        ended_well(forked(lambda: _until_stored(exp)))
+
+
+def _until_stored(exp: Experiment) -> None:
+    session, n = exp._session, 0
+    track = exp.tracks("child")
+    end = time.monotonic() + 20
+    while session.store.applied(session.journal.writer) == 0:  # type: ignore[union-attr]
+        track.append(_ts=float(n), n=n)
+        n += 1
+        assert time.monotonic() < end, "nobody drains"
+
+
 def fork_in_every_state(root: Path, counters: Path) -> None:
     """Fork at different places of a recorder's life."""
     with Experiment(PREFIX, dash_root=root).run as exp:

@@ -22,12 +22,17 @@ BLOB = "x" * 1_100_000
 """More than `extend` writes beside the others' appends."""
 
 
+class Interrupted(BaseException):
+    """What a signal handler raises: Ctrl-C, a timeout."""
+
+
 class Story:
     """A recording with everything in it that touches files, and the list of what was acknowledged."""
 
     def __init__(self, folder: Path, files: FaultyFiles, durability: str) -> None:
         self.folder, self.files, self.durability = folder, files, durability
-        self.wanted: dict[str, Any] = {"log": [], "metrics m": [], "t": {}, "late/t": {}, "blob": {}}
+        self.recording: Recording | None = None
+        self.wanted: dict[str, Any] = {"log": [], "metrics m": [], "t": {}, "late/t": {}, "blob": {}, "handler": {}}
         self.unsure: list[tuple[str, Any]] = []
         self.errors: list[BaseException] = []
 
@@ -40,6 +45,7 @@ class Story:
             )
         if recording is None:
             return None
+        self.recording = recording
         for chapter in range(3):
             self._chapter(recording, chapter)
         if close:
@@ -78,6 +84,9 @@ class Story:
             if what is not None:
                 self.unsure.append(what)
             raise
+        except Interrupted:
+            if what is not None:
+                self.unsure.append(what)
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -108,7 +117,8 @@ class Story:
         for series, wanted in self.wanted.items():
             entries = found.get(series, [])
             if isinstance(wanted, list):
-                there: Any = [entry["n"] for entry in entries]
+                there: Any = _handler_last([entry["n"] for entry in entries])
+                wanted = _handler_last(wanted)
                 if [entry["index"] for entry in entries] != list(range(len(entries))):
                     return f"{series}: indices {[entry['index'] for entry in entries]}"
             else:
@@ -118,6 +128,11 @@ class Story:
             if there != wanted:
                 return f"{series} is {_short(there)}, not {_short(wanted)}"
         return ""
+
+
+def _handler_last(numbers: list[int]) -> list[int]:
+    """A handler's entry may come before or behind the one it interrupted."""
+    return sorted(numbers, key=lambda n: n == -1)
 
 
 def _short(value: object) -> str:
@@ -217,6 +232,51 @@ def test_dies_while_recovering(folder: Path, journal_mode: str) -> None:
         if not died:
             break
     assert total > 60 / size(2, 1)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_interrupted_in_call(folder: Path, journal_mode: str, when: str) -> None:
+    """Ctrl-C or a timeout arrives at any call, and recording goes on: all that was acknowledged is there, once."""
+
+    def interrupt() -> None:
+        raise Interrupted
+
+    for k in _places(_calls(folder, "normal"), size(4, 1)):
+        story = Story(folder, FaultyFiles(interrupt_at=k, **{when: interrupt}), "normal")  # type: ignore[arg-type]
+        with contextlib.suppress(Interrupted):  # while it was being opened
+            story.tell()
+        _let_go()
+        _check(story, folder, f"interrupted {when} call {k} ({story.files.made[k - 1]})")
+        figures.count("exceptions raised in a call")
+
+
+@pytest.mark.parametrize("what", ["append", "everything"])
+def test_handler_in_call(folder: Path, journal_mode: str, what: str) -> None:
+    """A signal handler that appends, and perhaps flushes, extends and fills segments, runs inside any call: its entries
+    and those of the call it interrupted are there, once, and nobody waits for himself."""
+    for k in _places(_calls(folder, "normal"), size(4, 1)):
+        story = Story(folder, FaultyFiles(interrupt_at=k, before=lambda: _handle(story, what)), "normal")  # noqa: B023
+        story.tell()
+        _check(story, folder, f"a handler in call {k} ({story.files.made[k - 1]})")
+        figures.count("handlers run in a call")
+
+
+def _handle(story: Story, what: str) -> None:
+    recording = story.recording
+    if recording is None or recording.session.closed:
+        return  # there is nobody yet, or no more, to append to
+    for n in range(1 if what == "append" else 60):
+        story._append(recording, "handler", float(n), n=n, text="h" * 200)
+    if what == "everything":
+        story._do(lambda: recording.metrics("m").log(n=-1), ("metrics m", -1))
+        story._do(recording.session.flush)
+        story._do(lambda: recording.tracks("handler").extend(_ts=[100.0], blob=["b" * 1_100_000]))
+        story.wanted["handler"][100.0] = {"blob": "b" * 1_100_000}
+        story._append(recording, "handler", 101.0, n=101)
+        there = len(recording.tracks("t"))
+        assert there - len(story.wanted["t"]) in (0, 1)
+        story._do(recording.session.flush)
+        assert len(recording.tracks("handler").read(start_timestamp=99.0)["entries"]) == 2
 
 
 def _places(calls: int, every: int) -> range:

@@ -10,6 +10,7 @@ from .checks import FOLDER, check_clean
 from .processes import Counters, finish, start
 from .programs import (
     busy_parent,
+    child_in_background,
     child_after_failed_start,
     child_leaves_the_block,
     fork_in_every_state,
@@ -69,6 +70,12 @@ def test_fork_in_every_state(tmp_path: Path) -> None:
     for state in ("fresh", "appended", "flushed", "draining", "rotated"):
         assert found[f"parent/{state}"] == list(range(100)), state
         assert found[f"child/{state}"] == list(range(100)), state
+
+
+def test_child_drains_in_the_background(tmp_path: Path, journal_mode: str) -> None:
+    """A child has threads of its own: what it appends reaches the file without a flush."""
+    found = _run(tmp_path, child_in_background, journal=journal_mode)
+    assert found["child"] == list(range(len(found["child"])))
 
 
 def test_child_that_leaves_the_block(tmp_path: Path) -> None:
