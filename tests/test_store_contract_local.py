@@ -198,11 +198,17 @@ def test_foreign_things_in_the_folder_harm_nothing(store: LocalStore, place: Pat
     broken.mkdir()
     (broken / ".topic").write_bytes(b"\xff\x00not json")
     (broken / "data.jsonl").write_bytes(b'{"timestamp": 1.0, "b": 1}\n')
+    for number, topic in enumerate(("../../etc", "", 5, None, "a//b", "x" * 2000)):
+        odd = tracks / f"odd{number}"
+        odd.mkdir()
+        (odd / ".topic").write_text(json.dumps({"topic": topic}))
+        (odd / "data.jsonl").write_bytes(b'{"timestamp": 1.0}\n')
     (tracks / "dangling").symlink_to(tracks / "nowhere")
     if sys.platform == "linux":  # elsewhere every name is text
         os.mkdir(os.fsencode(tracks) + b"/\xff\xfe")
     fresh = LocalStore(place)
-    assert {STATE.topic, FORCE.topic, "broken"} <= {info.topic for info in fresh.tracks()}
+    by_hand = {"broken", *(f"odd{number}" for number in range(6))}
+    assert {info.topic for info in fresh.tracks()} == {STATE.topic, FORCE.topic, *by_hand}
     assert entries(fresh) == [{"timestamp": 1.0, "x": 1}]
     assert (tracks / "robot_state" / "notes.txt").read_text() == "mine"
 
@@ -225,6 +231,21 @@ def test_derived_files_are_disposable(store: LocalStore, place: Path, name: str,
     fresh.append(second)
     assert entries(fresh) == tracks
     assert entries(fresh, LOSS) == losses
+    fresh.close()
+
+
+def test_a_state_with_a_flipped_digit_is_not_believed(store: LocalStore, place: Path) -> None:
+    """A number that is not the one written would drop the batches up to it: the checksum tells, and none is dropped."""
+    writer = Writer(store)
+    writer.send(body(1.0, x=1))
+    raw = (place / ".state").read_bytes()
+    assert raw.count(b'":1}') == 1
+    (place / ".state").write_bytes(raw.replace(b'":1}', b'":9}'))
+    fresh = LocalStore(place)
+    again = Writer(fresh, name=writer.name)
+    again.number = writer.number
+    again.send(body(2.0, x=2))
+    assert [entry["x"] for entry in entries(fresh)] == [1, 2]
     fresh.close()
 
 
