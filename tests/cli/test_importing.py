@@ -9,7 +9,7 @@ import pytest
 from terminal import PICK, Ask
 
 import ml_dash
-from ml_dash.importing import run as importing
+from ml_dash.importing import Prepared
 
 
 @pytest.fixture
@@ -97,16 +97,16 @@ def test_wrong_words(files: dict[str, str], root: Path, ask: Ask, words: list[st
 
 
 def full_disk_at(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let storing fail at the n-th file, in the middle of it."""
-    store, calls = importing.store_file, []
+    """Let storing fail at the n-th file, when its rows are appended."""
+    store, calls = Prepared.store, []
 
-    def failing(*args: Any) -> None:
+    def failing(self: Prepared, *args: Any) -> None:
         calls.append(args)
-        store(*args)
+        store(self, *args)
         if len(calls) == file:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(importing, "store_file", failing)
+    monkeypatch.setattr(Prepared, "store", failing)
 
 
 @pytest.mark.parametrize("file", [1, 2])

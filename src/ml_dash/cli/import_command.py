@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..experiment import Experiment
-    from ..importing import Options, Report
+    from ..importing import Options, Prepared, Report
 
 FORMATS = ("csv", "tum", "euroc", "jsonl", "parquet", "npz")
 
@@ -60,10 +60,11 @@ def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, 
     if wanted.topic is not None and len(files) > 1 and not how["wide"]:
         raise click.UsageError("--topic is for a single file; several files are topics by their names")
     with progress(quiet=as_json) as bars:
-        reports = [_inspected(Path(path), wanted, bars) for path in files]
+        prepared = [_prepared(Path(path), wanted, bars) for path in files]
+        reports = [one.report for one in prepared]
         _check_topics(reports)
         if not dry_run:
-            _store(prefix, dash_root, files, wanted, reports, bars)
+            _store(prefix, dash_root, prepared, bars)
     if as_json:
         print_json({"prefix": prefix, "stored": not dry_run, "files": [asdict(report) for report in reports]})
         return
@@ -100,19 +101,20 @@ def _group(text: str) -> tuple[str, tuple[str, ...]]:
     return found[1].strip(), tuple(name.strip() for name in found[2].split(","))
 
 
-def _inspected(path: Path, wanted: Options, bars: Any) -> Report:
-    from ..importing import inspect_file
+def _prepared(path: Path, wanted: Options, bars: Any) -> Prepared:
+    from ..importing import Prepared
 
-    with _task(bars, f"reading {path.name}", path) as advance:
-        return inspect_file(path, wanted, advance)
+    # A text file is read twice: to learn what its columns are, and for their values.
+    with _task(bars, f"reading {path.name}", path, passes=2) as advance:
+        return Prepared(path, wanted, advance)
 
 
 @contextmanager
-def _task(bars: Any, text: str, path: Path) -> Iterator[Callable[[int], None]]:
-    # Text is read twice to learn what its columns are, then once for its values.
-    task = bars.add_task(text, total=path.stat().st_size)
-    yield lambda size: bars.advance(task, size / 2)
-    bars.update(task, completed=path.stat().st_size)
+def _task(bars: Any, text: str, path: Path, passes: int = 1) -> Iterator[Callable[[int], None]]:
+    total = path.stat().st_size * passes
+    task = bars.add_task(text, total=total)
+    yield lambda size: bars.advance(task, size)
+    bars.update(task, completed=total)
 
 
 def _check_topics(reports: Sequence[Report]) -> None:
@@ -125,27 +127,22 @@ def _check_topics(reports: Sequence[Report]) -> None:
                 raise click.UsageError(f"{other} and {report.path} both have topic {topic.topic!r}; import one by one")
 
 
-def _store(prefix: str, root: str, files: Sequence[str], wanted: Options, reports: Sequence[Report], bars: Any) -> None:
+def _store(prefix: str, root: str, prepared: Sequence[Prepared], bars: Any) -> None:
     from ..experiment import Experiment
 
     experiment = Experiment(prefix, dash_root=root)
     existed = experiment.folder.exists()
     known = set(_known_topics(experiment))
+    reports = [one.report for one in prepared]
     try:
         with experiment.run:
-            for path in map(Path, files):
-                _store_one(experiment, path, wanted, bars)
+            for one in prepared:
+                with _task(bars, f"storing {one.path.name}", one.path) as advance:
+                    one.store(experiment, advance)
             experiment.log("imported", files=[report.path for report in reports])
     except BaseException:
         _take_back(experiment, existed, known, reports)
         raise
-
-
-def _store_one(experiment: Experiment, path: Path, wanted: Options, bars: Any) -> None:
-    from ..importing.run import store_file
-
-    with _task(bars, f"storing {path.name}", path) as advance:
-        store_file(experiment, path, wanted, advance)
 
 
 def _known_topics(experiment: Experiment) -> list[str]:

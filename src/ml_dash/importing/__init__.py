@@ -5,6 +5,6 @@ with Experiment("alice/slam/fr1-xyz").run as exp:
 """
 
 from .model import Options, Report, TopicReport
-from .run import FORMATS, import_file, inspect_file
+from .run import FORMATS, Prepared, import_file, inspect_file
 
-__all__ = ["FORMATS", "Options", "Report", "TopicReport", "import_file", "inspect_file"]
+__all__ = ["FORMATS", "Options", "Prepared", "Report", "TopicReport", "import_file", "inspect_file"]

@@ -52,7 +52,7 @@ def inspect_file(path: str | Path, options: Options = DEFAULTS, advance: Advance
         InvalidFile: (a ValueError) what cannot be read, named by its line and column.
         OSError: the file cannot be opened. MissingExtra: Parquet without pyarrow, `.npz` without NumPy.
     """
-    return _Import(Path(path), options).inspect(advance)
+    return Prepared(Path(path), options, advance).report
 
 
 def import_file(
@@ -62,7 +62,7 @@ def import_file(
 
     Args:
         experiment: inside `with experiment.run`. Rows merge with entries of the same timestamp, as appends do.
-        path, options, advance: as for `inspect_file`; the file is read twice.
+        path, options, advance: as for `inspect_file`; the file is read several times.
 
     Returns:
         What was stored.
@@ -70,23 +70,15 @@ def import_file(
     Raises:
         InvalidFile, OSError, MissingExtra: as for `inspect_file`; nothing was stored.
     """
-    report = inspect_file(path, options, advance)
-    store_file(experiment, path, options, advance)
-    return report
+    prepared = Prepared(Path(path), options, advance)
+    prepared.store(experiment, advance)
+    return prepared.report
 
 
-def store_file(
-    experiment: Experiment, path: str | Path, options: Options = DEFAULTS, advance: Advance = _silent
-) -> None:
-    """The second half of `import_file`, for a file that `inspect_file` found sound."""
-    for chunk in _Import(Path(path), options).chunks(advance):
-        experiment.tracks(chunk.topic).extend(_ts=chunk.times, **chunk.fields)
+class Prepared:
+    """A file that was read and found sound; `report` says what is in it. Arguments and errors as for `inspect_file`."""
 
-
-class _Import:
-    """One file, opened: its format, its timestamp and its fields are known."""
-
-    def __init__(self, path: Path, options: Options) -> None:
+    def __init__(self, path: Path, options: Options, advance: Advance = _silent) -> None:
         self.path, self.options = path, options
         self.source = open_source(path, options)
         topic = check_topic(options.topic or _topic_of(path))
@@ -95,26 +87,39 @@ class _Import:
             self.fields = plan(self.source.names, self.time, self.source.format, topic, options)
         except InvalidFile as error:
             raise InvalidFile(f"{path}: {error}") from None
-        self.unit = self._unit()
+        self._instants = self._keeps_instants(topic)
+        self._before = path.stat()
+        self._check_names()
+        self.unit = self._unit(advance)
+        self.report = self._inspect(advance)
+
+    def store(self, experiment: Experiment, advance: Advance = _silent) -> None:
+        """Store the rows; raises InvalidFile where the file changed since it was read."""
+        for chunk in self._chunks(advance):
+            experiment.tracks(chunk.topic).extend(_ts=chunk.times, **chunk.fields)
+
+    def _keeps_instants(self, topic: str) -> str | None:
+        """The topic in which a row without fields marks an instant, as in files of entries."""
         topics = {field.topic for field in self.fields} | {topic}
-        whole = self.source.format in ("jsonl", "parquet") and options.columns is None and len(topics) == 1
-        self._instants = topic if whole else None
+        whole = self.source.format in ("jsonl", "parquet") and self.options.columns is None and len(topics) == 1
+        return topic if whole else None
+
+    def _check_names(self) -> None:
         for field in self.fields:
             check_topic(field.topic)
             if field.path[0] in ("_ts", "timestamp"):
-                raise InvalidFile(f"{path}: a field cannot be called {field.path[0]!r}; choose columns without it")
-        self._before = path.stat()
+                raise InvalidFile(f"{self.path}: a field cannot be called {field.path[0]!r}; choose columns without it")
 
-    def _unit(self) -> str:
+    def _unit(self, advance: Advance) -> str:
         unit = self.options.unit or self.source.units.get(self.time)
         if unit is not None:
             if unit not in (*UNITS, "iso"):
                 raise InvalidFile(f"unknown unit {unit!r} of time; known are {', '.join((*UNITS, 'iso'))}")
             return unit
-        first = next(self.source.frames(_silent), None)
+        first = next(self.source.frames(advance), None)
         return guess_unit(self.time, first.columns.get(self.time, ()) if first is not None else ())
 
-    def chunks(self, advance: Advance) -> Iterator[Chunk]:
+    def _chunks(self, advance: Advance) -> Iterator[Chunk]:
         """The file's rows by topic."""
         now = self.path.stat()
         if (now.st_size, now.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns):
@@ -124,10 +129,10 @@ class _Import:
                 raise InvalidFile(f"{self.path}: {frame.row(0)} has no {self.time!r}")
             yield from chunks_of(frame, to_seconds(self.time, self.unit, frame), self.fields, self._instants)
 
-    def inspect(self, advance: Advance) -> Report:
+    def _inspect(self, advance: Advance) -> Report:
         """Read and check everything."""
         survey = _Survey()
-        for chunk in self.chunks(advance):
+        for chunk in self._chunks(advance):
             self._check(chunk)
             survey.add(chunk)
         report = Report(str(self.path), self.source.format, self.time, self.unit, survey.topics())
