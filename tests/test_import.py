@@ -283,6 +283,16 @@ def test_broken_row_far_behind(experiment: Experiment, tmp_path: Path) -> None:
     assert experiment.tracks.list() == []
 
 
+def test_large_integers_before_a_late_fraction(experiment: Experiment, tmp_path: Path) -> None:
+    """A column that turns to floats long after an integer floats cannot hold is refused, not rounded."""
+    path = tmp_path / "ids.csv"
+    path.write_text("t,id\n0,9007199254740993\n" + "".join(f"{n},{n}\n" for n in range(1, 50_000)) + "50000,0.5\n")
+    with pytest.raises(InvalidFile, match="integers beyond what floats hold"):
+        import_file(experiment, path)
+    report = import_file(experiment, path, Options(text=("id",)))
+    assert report.topics[0].fields == {"id": "str"}
+
+
 def test_no_text_at_all(experiment: Experiment, tmp_path: Path) -> None:
     """Binary files and other encodings are told apart from tables."""
     (tmp_path / "x.csv").write_bytes(b"t,a\n0,\xff\xfe\n")

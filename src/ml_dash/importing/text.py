@@ -168,6 +168,8 @@ class TextTable:
             self._largest[name] = max(self._largest.get(name, 0), max(whole, default=0))
             limit, what = 1 << 63, "64 bits"
         elif kind is float:
+            if _all_small(values) and self._largest.get(name, 0) < MAX_EXACT_INT:
+                return
             large = (c for c, v in zip(cells, values, strict=True) if v is not ABSENT and abs(v) >= MAX_EXACT_INT)
             whole = [abs(int(cell)) for cell in large if _WHOLE.fullmatch(cell)]
             self._largest[name] = max(self._largest.get(name, 0), max(whole, default=0))
@@ -192,6 +194,14 @@ class TextTable:
         if values is None:
             raise InvalidFile(f"{self.path} changed while it was read")
         return values
+
+
+def _all_small(values: Sequence[Any]) -> bool:
+    """Whether it takes no look at each number to know that none is large."""
+    try:
+        return bool(min(values) > -MAX_EXACT_INT and max(values) < MAX_EXACT_INT)
+    except TypeError:  # some are absent
+        return False
 
 
 def _first_row(lines: list[tuple[int, str]], path: Path) -> tuple[str, str]:
