@@ -57,6 +57,7 @@ def test_tum(experiment: Experiment, write: Callable[..., Path]) -> None:
     )
     report = import_file(experiment, path, Options(topic="camera/pose"))
     assert (report.format, report.time_unit, report.rows) == ("tum", "s", 2)
+    assert report.topics[0].fields == {"p": "list[float; 3]", "q": "list[float; 4]"}
     assert entries(experiment, "camera/pose") == [
         {"timestamp": 1305031098.6659, "p": [1.5, 0.5, 2.0], "q": [0.0, 0.0, 0.6, -0.8]},
         {"timestamp": 1305031098.7, "p": [1.0, 2.0, 3.0], "q": [0.0, 0.0, 0.0, 1.0]},

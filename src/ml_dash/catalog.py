@@ -157,19 +157,27 @@ class LocalCatalog:
         """Delete an experiment with everything in it; experiments below its folder stay."""
         self.find(prefix)
         folder = self.folder(prefix)
-        if any(is_alive(stream) for stream in streams(folder / JOURNALS, self.files)):
-            raise MlDashError(f"{prefix} is being recorded now; end the run first")
+        self._refuse_running(prefix, folder)
         with self._lock:
             store = self._stores.pop(prefix, None)
         if store is not None:
             store.close()
         self._delete(prefix, folder)
 
+    def _refuse_running(self, prefix: str, folder: Path) -> None:
+        if any(is_alive(stream) for stream in streams(folder / JOURNALS, self.files)):
+            raise MlDashError(f"{prefix} is being recorded now; end the run first")
+
     def _delete(self, prefix: str, folder: Path) -> None:
         """Out of sight by renaming, then gone: whoever looks sees a whole experiment or none."""
         bin_ = folder.parent / f".removed-{uuid.uuid4().hex}"
         if all(one == prefix for one in _walk(folder, prefix.count("/") + 1, prefix)):
             os.rename(folder, bin_)
+            try:
+                self._refuse_running(prefix, bin_)  # a run may have begun since
+            except MlDashError:
+                os.rename(bin_, folder)
+                raise
         else:
             self.files.make_folder(bin_)
             for one in list(os.scandir(folder)):
@@ -189,13 +197,13 @@ class LocalCatalog:
 
         return ExperimentInfo(
             prefix,
-            run_record.status_of(document or None, alive),
-            created_at=document.get("created_at"),
-            started_at=document.get("started_at"),
-            ended_at=document.get("ended_at"),
+            run_record.status_of(document, alive) if _text(document, "status") else None,
+            created_at=_text(document, "created_at"),
+            started_at=_text(document, "started_at"),
+            ended_at=_text(document, "ended_at"),
             tracks=_count(folder / MERGED),
             tags=_tags(document.get("tags")),
-            readme=document.get("readme"),
+            readme=_text(document, "readme"),
         )
 
 
@@ -313,6 +321,12 @@ def _count(folder: Path) -> int:
         return sum(one.is_dir() and not one.name.startswith(".") for one in os.scandir(folder))
     except OSError:
         return 0
+
+
+def _text(document: Document, name: str) -> str | None:
+    """A text of the document; whatever else somebody wrote there is left out."""
+    value = document.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _tags(tags: Any) -> tuple[str, ...]:

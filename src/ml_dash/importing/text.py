@@ -152,7 +152,7 @@ class TextTable:
             first = next((cell for cell in cells if not self._missing(cell)), None)
             if first is None:
                 return
-            kind = self._kinds[name] = str if name in self._options.text else _kind(first)
+            kind = self._kinds[name] = str if name in self._options.text else self._kind(name, first)
         values = self._parsed(kind, cells)
         if kind is int and values is None:
             kind = self._kinds[name] = float
@@ -160,6 +160,12 @@ class TextTable:
         if values is None:
             raise self._turned(name, kind, cells, numbers)
         self._check_digits(name, kind, cells, values)
+
+    def _kind(self, name: str, cell: str) -> type:
+        """What the first cell says; poses are floats also where the first of them are whole."""
+        kind = _kind(cell)
+        is_pose = self.format in ("tum", "euroc") and name != self.names[0]
+        return float if kind is int and is_pose else kind
 
     def _check_digits(self, name: str, kind: type, cells: Sequence[str], values: Sequence[Any]) -> None:
         """Integers that would lose digits are an error, never rounded."""
