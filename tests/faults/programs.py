@@ -434,3 +434,23 @@ def two_runs(root: Path, counters: Path) -> None:
     assert experiment.status == "failed", experiment.status
     with experiment.run as exp:
         exp.tracks("t").append(_ts=2.0, n=2)
+
+
+def on_full_disk(root: Path, counters: Path) -> None:
+    """Append for ever; what the full disk refuses is tried again. Slot 0 counts what returned, slot 1 the refusals."""
+    hurry()
+    slots, n = Counters(counters).slots, 0
+    exp = Experiment(PREFIX, dash_root=root).run.start()
+    track = exp.tracks("t")
+    while True:
+        try:
+            track.append(_ts=float(n), n=n, text="x" * 300)
+            n += 1
+            slots[0] = n
+            if n % 5000 == 0:
+                track.flush()
+            if n > 60_000:
+                time.sleep(0.00005)  # fast enough, and the disk is small
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
+            slots[1] += 1
