@@ -342,6 +342,7 @@ def threads(root: Path, counters: Path, writers: int, each: int) -> None:
     with Experiment(PREFIX, dash_root=root).run as exp:
         appending = [guarded(_thread, exp, slots, number, writers, each) for number in range(writers)]
         others = [guarded(_reader, exp, slots, stop, each), guarded(_flusher, exp, stop)]
+        appending += [guarded(_large, exp, number) for number in range(2)]
         for thread in appending:
             thread.join()
         stop.set()
@@ -361,6 +362,14 @@ def _thread(exp: Experiment, slots: Any, number: int, writers: int, each: int) -
             metric.log(n=n)
 
 
+def _large(exp: Experiment, number: int) -> None:
+    """Whole arrays, which are written beside the others' appends."""
+    track = exp.tracks(f"large/{number}")
+    for n in range(6):
+        track.extend(_ts=[float(n), n + 0.5], n=[n, n], text=["x" * 600_000] * 2)
+        track.append(_ts=float(n), more=n)
+
+
 def _reader(exp: Experiment, slots: Any, stop: threading.Event, each: int) -> None:
     while not stop.is_set():
         before = slots[0]
@@ -376,6 +385,34 @@ def _flusher(exp: Experiment, stop: threading.Event) -> None:
     while not stop.is_set():
         exp.tracks.flush()
         exp._session.store.compact_all()  # type: ignore[union-attr]
+
+
+def reader(root: Path, counters: Path, rounds: int) -> None:
+    """Another process that reads while `mixed` writes: it never sees less than was acknowledged before it began, nothing
+    twice, nothing out of order."""
+    from .writers import LANES, read_back, slot
+
+    shared = Counters(counters)
+    for number in range(rounds):
+        lane = ("own", "metric", "log", "late", "batch", "over")[number % 6]
+        before = shared[slot(0, lane)]
+        found = read_back(root, 0, lane)
+        after = shared[slot(0, lane)] + 1
+        if lane in ("own", "metric"):
+            assert [entry["n"] for entry in found] == list(range(len(found))), f"{lane}: {len(found)}"
+        elif lane == "log":
+            assert [entry["n"] for entry in found] == list(range(len(found))), f"{lane}: {len(found)}"
+        elif lane in ("late", "batch"):
+            times = [entry["timestamp"] for entry in found]
+            assert all(a < b for a, b in zip(times, times[1:], strict=False)), lane
+            assert lane == "late" or [entry["n"] for entry in found] == list(range(len(found)))
+        else:
+            newest = max((entry["n"] for entry in found), default=-1) + 1
+            assert before <= newest <= after, (before, newest, after)
+            continue
+        count = len(found) / (64 if lane == "batch" else 1)
+        assert before <= count <= after, (lane, before, count, after)
+        shared[slot(5, LANES[0])] = number + 1
 
 
 def one_of_many(root: Path, counters: Path, number: int, processes: int, each: int) -> None:
@@ -454,3 +491,43 @@ def on_full_disk(root: Path, counters: Path) -> None:
         except OSError as error:
             assert error.errno == errno.ENOSPC, error
             slots[1] += 1
+
+
+def soak(root: Path, counters: Path, entries: int, block_bytes: int) -> None:
+    """Record for very long. Slots 8 and 16: memory in kB and open files after a quarter, and at the end; 24: the
+    largest journal in kB."""
+    from ml_dash.stores import datafile, index
+
+    index.BLOCK_BYTES = datafile.ix.BLOCK_BYTES = block_bytes
+    slots = Counters(counters).slots
+    q = [0.1 * n for n in range(7)]
+    with Experiment(PREFIX, dash_root=root).run as exp:
+        track, metric = exp.tracks("robot/state"), exp.metrics("second")
+        for n in range(entries):
+            track.append(_ts=n / 100, q=q, dq=q, force=q[:3], gripper=q[:4], n=n)
+            if n % 100 == 99:
+                metric.log(n=n)
+                exp.log("a second", n=n)
+            if n % 20_000 == 0:
+                slots[24] = max(slots[24], _journal_kb(exp.folder))
+                exp.tracks.flush()
+            if n == entries // 4:
+                slots[8], slots[9] = _own_memory_kb(), _open_files()
+        exp.tracks.flush()
+        slots[16], slots[17] = _own_memory_kb(), _open_files()
+
+
+def _journal_kb(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob(".journal/*/*.seg")) // 1024
+
+
+def _own_memory_kb() -> int:
+    """What is this process' alone: the journal's mapped pages belong to the page cache."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1])
+    raise AssertionError("no such line")
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import ml_dash
 
-from .checks import FOLDER, check_clean
-from .processes import Counters, finish, start
-from .programs import one_of_many, threads
+from . import figures
+from .checks import FOLDER, check_clean, check_lanes
+from .processes import Counters, finish, kill, start, wait_for
+from .programs import one_of_many, reader, threads
 from .sizes import size
-from .writers import PREFIX
+from .writers import PREFIX, mixed, slot
 
 WRITERS = 8
 
@@ -26,7 +27,26 @@ def test_threads(tmp_path: Path, journal_mode: str) -> None:
             logged = [entry["n"] for entry in exp.metrics(f"m/{number}").read()["entries"]]
             assert logged == list(range(0, each, 10))
         assert [entry["n"] for entry in exp.tracks("shared").list_entries()] == list(range(each * WRITERS))
+        for number in range(2):
+            found = [(one["timestamp"], one["n"]) for one in exp.tracks(f"large/{number}").list_entries()]
+            assert found == [(n / 2, n // 2) for n in range(12)]
     check_clean(tmp_path / FOLDER)
+
+
+def test_reader_in_another_process(tmp_path: Path, journal_mode: str) -> None:
+    """One process records with flush and compaction, others read all the time, then the writer is killed: every read
+    finds what was acknowledged before it began, once and in order."""
+    counters = Counters(tmp_path / "counters")
+    writer = start(mixed, tmp_path, counters.path, 0, "normal", 77, journal=journal_mode)
+    wait_for(lambda: counters[slot(0, "own")] > 0, "appends", writer)
+    rounds = size(60, 600)
+    readers = [start(reader, tmp_path, counters.path, rounds) for _ in range(2)]
+    wait_for(lambda: counters[slot(5, "own")] > rounds // 2, "reads", writer, patience_s=300)
+    kill(writer)
+    for process in readers:
+        finish(process, patience_s=300)
+    figures.count("reads of another process' recording", rounds * 2)
+    check_lanes(tmp_path, counters, 0)
 
 
 def test_processes(tmp_path: Path, journal_mode: str) -> None:

@@ -144,13 +144,16 @@ class DataFile:
         self._written = (fingerprint, index)
         try:
             if since == 0 or not self._extend_index(index, since, fingerprint):
+                if index.let_go:
+                    return self.forget()  # somebody replaced the index: the next append makes it anew
                 raw = index.to_bytes(fingerprint)
                 self._files.write_atomically(self._index_path, raw, durable=False)
                 self._header = raw[: ix.HEADER.size]
-            self._persisted = len(index.blocks)
+            self._persisted = index.let_go + len(index.blocks)
+            index.keep_last()
         except OSError:
-            # Left as it is, the index no longer fits the file, so nobody uses it.
-            self._persisted = 0
+            self.forget()  # left as it is, the index no longer fits the file, so nobody uses it
+        return None
 
     def _extend_index(self, index: Index, since: int, fingerprint: Fingerprint) -> bool:
         """Write what was added; False where the index is not the one that was written last."""

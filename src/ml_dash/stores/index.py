@@ -67,7 +67,8 @@ class Index:
     """The blocks of one data file, in file order.
 
     `is_sorted`: every line's timestamp is above the one before, over the whole file. `foreign`: some lines are no
-    entries (a person's edit); they are kept and never rewritten.
+    entries (a person's edit); they are kept and never rewritten. `let_go`: how many blocks in front are on disk only;
+    who appends needs the last one, and a day's are many.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Index:
     size: int = 0
     lowest: float = float("inf")
     highest: float = float("-inf")
+    let_go: int = 0
     _lasts: list[float] | None = None
 
     def add_line(self, timestamp: float, length: int) -> None:
@@ -112,6 +114,12 @@ class Index:
         self.highest = max(self.highest, last)
         self._lasts = None
 
+    def keep_last(self) -> None:
+        """Let go of all blocks but the last."""
+        self.let_go += max(0, len(self.blocks) - 1)
+        del self.blocks[:-1]
+        self._lasts = None
+
     def overlapping(self, start: float | None, end: float | None) -> Iterator[Block]:
         """The blocks that may hold timestamps within [start, end], in file order."""
         low = float("-inf") if start is None else start
@@ -127,7 +135,8 @@ class Index:
                 yield self.blocks[position]
 
     def to_bytes(self, fingerprint: Fingerprint) -> bytes:
-        """The file's content for an index of this state of the data file."""
+        """The file's content for an index of this state of the data file; needs every block."""
+        assert not self.let_go
         flags = (SORTED if self.is_sorted else 0) | (FOREIGN if self.foreign else 0)
         return _header(self, flags, fingerprint) + b"".join(map(_record, self.blocks))
 
@@ -139,14 +148,15 @@ def _record(block: Block) -> bytes:
 
 def _header(index: Index, flags: int, fingerprint: Fingerprint) -> bytes:
     lowest, highest = (index.lowest, index.highest) if index.blocks else (0.0, 0.0)
-    packed = HEADER.pack(MAGIC, VERSION, flags, *fingerprint, len(index.blocks), index.entries, lowest, highest, 0)[:-4]
+    blocks = index.let_go + len(index.blocks)
+    packed = HEADER.pack(MAGIC, VERSION, flags, *fingerprint, blocks, index.entries, lowest, highest, 0)[:-4]
     return packed + struct.pack("<I", zlib.crc32(packed))
 
 
 def tail_bytes(index: Index, since: int, fingerprint: Fingerprint) -> tuple[int, bytes, bytes]:
     """What to write after blocks from number `since` on changed: the offset, the records, the new header."""
     flags = (SORTED if index.is_sorted else 0) | (FOREIGN if index.foreign else 0)
-    records = b"".join(map(_record, index.blocks[since:]))
+    records = b"".join(map(_record, index.blocks[since - index.let_go :]))
     return HEADER.size + since * BLOCK.size, records, _header(index, flags, fingerprint)
 
 
