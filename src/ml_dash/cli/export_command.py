@@ -10,14 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import options, reading
 from .output import note, progress, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ..catalog import JournaledStore
-    from ..store import Entry, Track, TrackInfo, Window
+    from ..store import Entry, Store, Track, TrackInfo, Window
     from .times import Moment
 
 FORMATS = ("jsonl", "json", "csv", "parquet", "mocap")
@@ -40,7 +39,7 @@ ENDINGS = {"jsonl": ".jsonl", "json": ".json", "csv": ".csv", "parquet": ".parqu
 @options.window_options
 @options.columns_option
 @options.kind_option
-@options.root_option
+@options.place_option
 def export(
     prefix: str,
     topics: tuple[str, ...],
@@ -59,7 +58,7 @@ def export(
     """
     from ..store import Track
 
-    catalog = options.catalog_of(dash_root)
+    catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
     infos = {info.topic: info for info in store.tracks(kind)}
@@ -109,7 +108,7 @@ def _names(topics: Sequence[str]) -> list[str]:
     return names
 
 
-def _print(store: JournaledStore, track: Track, window: Window, form: str) -> None:
+def _print(store: Store, track: Track, window: Window, form: str) -> None:
     if form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("Parquet is no text: give a file, -o FILE.parquet")
     sys.stdout.flush()
@@ -135,7 +134,7 @@ class _Job:
     """One topic on its way into one file."""
 
     def __init__(
-        self, store: JournaledStore, track: Track, window: Window, form: str, count: int, bars: Progress | None
+        self, store: Store, track: Track, window: Window, form: str, count: int, bars: Progress | None
     ) -> None:
         self._store, self._track, self._window, self._form = store, track, window, form
         self._bars = bars
@@ -202,10 +201,9 @@ class _Job:
         yield buffer.getvalue()
 
     def _parquet(self, file: IO[bytes]) -> None:
-        from ..columnar import parquet_table
         from ..formats.parquet import stream_parquet
 
-        table: Any = parquet_table(self._store, self._track, self._window)
+        table: Any = reading.table_of(self._store, self._track, self._window)
         stream_parquet(table.schema, [table], file)
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=table.num_rows, total=table.num_rows)

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import options, reading
 from .lines import cut, text_of
 from .ls_command import print_topics, series_dict, series_of_run, short_type
 from .output import count, has_unicode, note, number, print_json, print_table, width_of
 from .times import ago, date_of, duration, from_iso
 
 if TYPE_CHECKING:
-    from ..catalog import JournaledStore, LocalCatalog
-    from ..store import Document, TrackInfo, Window
+    from ..store import Document, Store, TrackInfo, Window
     from .series import Pace, Series
     from .times import Moment
 
@@ -32,7 +31,7 @@ SPARK_WIDTH = 24
 @click.option(
     "-a", "--all", "every", is_flag=True, help=f"All columns, however many (default: the first {MAX_COLUMNS})."
 )
-@options.root_option
+@options.place_option
 @options.json_option
 def info(
     prefix: str,
@@ -47,7 +46,7 @@ def info(
 
     Without TOPICS: status, times, host, command, commit, parameters and the list of topics.
     """
-    catalog = options.catalog_of(dash_root)
+    catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
     if not topics:
@@ -68,7 +67,7 @@ def info(
 # ---------------------------------------------------------------- a run
 
 
-def _show_run(catalog: LocalCatalog, prefix: str, as_json: bool) -> None:
+def _show_run(catalog: reading.Place, prefix: str, as_json: bool) -> None:
     store = catalog.store(prefix)
     document = store.read_document("experiment") or {}
     params = store.read_document("params") or {}
@@ -76,7 +75,7 @@ def _show_run(catalog: LocalCatalog, prefix: str, as_json: bool) -> None:
     series = series_of_run(catalog, prefix)
     if as_json:
         listed = {kind: [series_dict(one) for one in infos] for kind, infos in series.items()}
-        folder = str(catalog.folder(prefix))
+        folder = _folder(catalog, prefix)
         print_json({**document, **found.to_dict(), "folder": folder, "params": params, "topics": listed})
         return
     click.echo(click.style(prefix, bold=True))
@@ -84,7 +83,7 @@ def _show_run(catalog: LocalCatalog, prefix: str, as_json: bool) -> None:
         click.echo(cut(f"  {name:<9} {value}", width_of(sys.stdout)))
     if params:
         click.echo(_folded("params", (f"{name}={text_of(value)}" for name, value in _flat(params))))
-    click.echo(f"  {'folder':<9} {catalog.folder(prefix)}\n")
+    click.echo(f"  {'folder':<9} {_folder(catalog, prefix)}\n")
     print_topics(series)
 
 
@@ -97,6 +96,12 @@ def _folded(name: str, values: Iterable[str]) -> str:
             lines.append(" " * 11)
         lines[-1] += f"{' ' if len(lines[-1]) == 11 else '  '}{value}"
     return "\n".join(lines)
+
+
+def _folder(catalog: reading.Place, prefix: str) -> str:
+    """Where it is: a folder, or a server."""
+    folder = getattr(catalog, "folder", None)
+    return options.where(catalog) if folder is None else str(folder(prefix))
 
 
 def _facts(document: Document, status: str | None) -> Iterator[tuple[str, str]]:
@@ -137,7 +142,7 @@ def _flat(values: Document, above: str = "") -> Iterator[tuple[str, Any]]:
 # ---------------------------------------------------------------- a topic
 
 
-def _topic_dict(store: JournaledStore, info: TrackInfo, window: Window) -> dict[str, Any]:
+def _topic_dict(store: Store, info: TrackInfo, window: Window) -> dict[str, Any]:
     from .series import summary
 
     series, pace = _looked_at(store, info, window)
@@ -154,7 +159,7 @@ def _topic_dict(store: JournaledStore, info: TrackInfo, window: Window) -> dict[
     }
 
 
-def _looked_at(store: JournaledStore, info: TrackInfo, window: Window) -> tuple[Series, Pace]:
+def _looked_at(store: Store, info: TrackInfo, window: Window) -> tuple[Series, Pace]:
     from ..store import MERGED, Track
     from .series import pace_of, series_of
 
@@ -162,7 +167,7 @@ def _looked_at(store: JournaledStore, info: TrackInfo, window: Window) -> tuple[
     return series, pace_of(series.times)
 
 
-def _show_topic(store: JournaledStore, info: TrackInfo, window: Window, every: bool) -> None:
+def _show_topic(store: Store, info: TrackInfo, window: Window, every: bool) -> None:
     series, pace = _looked_at(store, info, window)
     click.echo(f"{click.style(info.topic, bold=True)}  {count(len(series.times), 'entry')}")
     for line in [*_extent(series), *_paces(pace)]:

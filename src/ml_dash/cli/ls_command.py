@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import options, reading
 from .output import STATUS_STYLES, count, note, print_json, print_table, size
 from .times import ago, duration, from_iso
 
 if TYPE_CHECKING:
-    from ..catalog import ExperimentInfo, LocalCatalog
+    from ..catalog import ExperimentInfo
     from ..store import TrackInfo
 
 
 @click.command()
 @click.argument("patterns", metavar="[PREFIX]...", nargs=-1, shell_complete=options.complete_prefix)
 @click.option("-t", "--topics", is_flag=True, help="The topics of each experiment too.")
-@options.root_option
+@options.place_option
 @options.json_option
 def ls(patterns: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -> None:
     """List experiments with their status, or the topics of one.
 
     PREFIX may be a pattern ('alice/*') or a part of the path; one experiment's own prefix lists its topics.
     """
-    catalog = options.catalog_of(dash_root)
+    catalog = reading.place_of(dash_root)
     found = [catalog.find(prefix) for prefix in options.some_prefixes(catalog, patterns)]
     one = len(found) == 1 and len(patterns) == 1 and patterns[0] in (found[0].prefix, options.LATEST)
     if as_json:
@@ -38,10 +38,10 @@ def ls(patterns: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -
     elif found:
         _print_experiments(found)
     else:
-        note(f"no experiments in {catalog.root}")
+        note(f"no experiments in {options.where(catalog)}")
 
 
-def _as_dict(catalog: LocalCatalog, info: ExperimentInfo, topics: bool) -> dict[str, Any]:
+def _as_dict(catalog: reading.Place, info: ExperimentInfo, topics: bool) -> dict[str, Any]:
     listed = {kind: [series_dict(one) for one in infos] for kind, infos in series_of_run(catalog, info.prefix).items()}
     return {**info.to_dict(), "topics": listed} if topics else info.to_dict()
 
@@ -58,7 +58,7 @@ def series_dict(info: TrackInfo) -> dict[str, Any]:
     }
 
 
-def series_of_run(catalog: LocalCatalog, prefix: str) -> dict[str, list[TrackInfo]]:
+def series_of_run(catalog: reading.Place, prefix: str) -> dict[str, list[TrackInfo]]:
     """Every series of an experiment by kind."""
     store = catalog.store(prefix)
     return {kind: store.tracks(kind) for kind in options.KINDS}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..errors import MlDashError
     from ..experiment import Experiment
     from ..store import TrackInfo, Window
+    from .reading import Place
     from .times import Moment
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,9 +37,9 @@ def _root_of(ctx: click.Context) -> str:
 def complete_prefix(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The prefixes that begin so."""
     try:
-        from ..catalog import LocalCatalog
+        from .reading import place_of
 
-        known = LocalCatalog(_root_of(ctx), readonly=True).prefixes()
+        known = place_of(_root_of(ctx)).prefixes()
     except Exception:
         return []  # completion has no place to complain
     return [CompletionItem(prefix) for prefix in [*known, LATEST] if prefix.startswith(incomplete)]
@@ -47,12 +48,11 @@ def complete_prefix(ctx: click.Context, param: click.Parameter, incomplete: str)
 def complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The topics of the experiment on the line that begin so."""
     try:
-        from ..stores.layout import Layout
+        from .reading import place_of, topics_of
 
-        catalog = _catalog(_root_of(ctx))
-        prefix = one_prefix(catalog, str(ctx.params.get("prefix") or LATEST))
-        kind = str(ctx.params.get("kind") or "tracks")
-        topics = Layout(catalog.folder(prefix), catalog.files).topics(kind)
+        place = place_of(_root_of(ctx))
+        prefix = one_prefix(place, str(ctx.params.get("prefix") or LATEST))
+        topics = topics_of(place.store(prefix), str(ctx.params.get("kind") or "tracks"))
     except Exception:
         return []
     return [CompletionItem(topic) for topic in sorted(topics) if topic.startswith(incomplete)]
@@ -61,8 +61,7 @@ def complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) 
 # ---------------------------------------------------------------- options
 
 
-def root_option(command: F) -> F:
-    """`--dash-root`."""
+def _root(help_: str) -> Callable[[F], F]:
     return click.option(
         "-r",
         "--dash-root",
@@ -71,8 +70,18 @@ def root_option(command: F) -> F:
         envvar="ML_DASH_ROOT",
         type=click.Path(),
         is_eager=True,
-        help="Folder that holds the recordings (or ML_DASH_ROOT).",
-    )(command)
+        help=help_,
+    )
+
+
+def root_option(command: F) -> F:
+    """`--dash-root`."""
+    return _root("Folder that holds the recordings (or ML_DASH_ROOT).")(command)
+
+
+def place_option(command: F) -> F:
+    """`--dash-root`, of commands that look at servers too."""
+    return _root("Folder of the recordings, or a server's address (or ML_DASH_ROOT).")(command)
 
 
 def prefix_argument(command: F) -> F:
@@ -126,6 +135,8 @@ def _catalog(root: str) -> LocalCatalog:
 
 def catalog_of(root: str) -> LocalCatalog:
     """The experiments under a root; raises ClickException where the root is no folder."""
+    if root.startswith(("http://", "https://")):
+        raise click.UsageError(f"this works on a folder, {root} is a server")
     catalog = _catalog(root)
     if not catalog.root.is_dir():
         what = "is a file, not a folder" if catalog.root.exists() else "does not exist"
@@ -133,7 +144,7 @@ def catalog_of(root: str) -> LocalCatalog:
     return catalog
 
 
-def one_prefix(catalog: LocalCatalog, text: str) -> str:
+def one_prefix(catalog: Place, text: str) -> str:
     """The prefix of one experiment: as it is, `latest`, or the path of its folder.
 
     Raises:
@@ -145,7 +156,7 @@ def one_prefix(catalog: LocalCatalog, text: str) -> str:
         return _latest(catalog)
     path = Path(text)
     if path.is_absolute() or text.startswith("."):
-        text = _below(path, catalog.root) or text
+        text = _below(path, getattr(catalog, "root", None)) or text
     text = text.rstrip("/")
     try:
         return catalog.find(text).prefix
@@ -153,7 +164,7 @@ def one_prefix(catalog: LocalCatalog, text: str) -> str:
         raise _not_one(catalog, text, error) from None
 
 
-def _not_one(catalog: LocalCatalog, text: str, error: MlDashError) -> MlDashError:
+def _not_one(catalog: Place, text: str, error: MlDashError) -> MlDashError:
     """What to say of a name that is no experiment's: a pattern or part of names, or nobody's."""
     from ..catalog import not_found
     from ..errors import ExperimentNotFound
@@ -163,25 +174,30 @@ def _not_one(catalog: LocalCatalog, text: str, error: MlDashError) -> MlDashErro
         shown = ", ".join(hits[:3]) + (", ..." if len(hits) > 3 else "")
         return ExperimentNotFound(f"{text!r} is not the whole prefix of one experiment; it matches {shown}")
     if text and text.count("/") < 2:
-        return not_found(text, [*catalog.prefixes(), LATEST], catalog.root)
+        return not_found(text, [*catalog.prefixes(), LATEST], where(catalog))
     return error
 
 
-def _latest(catalog: LocalCatalog) -> str:
+def where(catalog: Place) -> str:
+    """The folder or the server's address, for messages."""
+    return str(getattr(catalog, "url", None) or getattr(catalog, "root", ""))
+
+
+def _latest(catalog: Place) -> str:
     known = [info for info in catalog.experiments() if info.started_at]
     if not known:
-        raise click.ClickException(f"nothing was recorded in {catalog.root}")
+        raise click.ClickException(f"nothing was recorded in {where(catalog)}")
     return max(known, key=lambda info: info.started_at or "").prefix
 
 
-def _below(path: Path, root: Path) -> str | None:
+def _below(path: Path, root: Path | None) -> str | None:
     try:
-        return path.resolve().relative_to(root).as_posix()
+        return None if root is None else path.resolve().relative_to(root).as_posix()
     except (ValueError, OSError):
         return None
 
 
-def some_prefixes(catalog: LocalCatalog, patterns: Sequence[str]) -> list[str]:
+def some_prefixes(catalog: Place, patterns: Sequence[str]) -> list[str]:
     """The experiments that match any pattern (all of them without one); raises ExperimentNotFound for one in vain."""
     if not patterns:
         return catalog.prefixes()

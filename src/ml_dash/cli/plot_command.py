@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import options, reading
 from .output import count, note, width_of
 
 if TYPE_CHECKING:
-    from ..catalog import JournaledStore
-    from ..store import Track, Window
+    from ..store import Store, Track, Window
     from .series import Series
     from .times import Moment
 
@@ -31,7 +30,7 @@ DOTS = 2
 @click.option("-H", "--height", default=6, show_default=True, type=click.IntRange(2, 60), help="Lines of each panel.")
 @click.option("-w", "--width", type=click.IntRange(30), help="Characters in a line.  [default: the terminal's]")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="A PNG, SVG or PDF file instead (extra `plot`).")
-@options.root_option
+@options.place_option
 def plot(
     prefix: str,
     topic: str,
@@ -50,10 +49,10 @@ def plot(
     """
     from ..store import MERGED, Track
 
-    catalog = options.catalog_of(dash_root)
+    catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
-    track = Track(MERGED, options.matching(store.topics(), [topic], prefix)[0])
+    track = Track(MERGED, options.matching(reading.topics_of(store, MERGED), [topic], prefix)[0])
     window = _window(store, track, start, end)
     if output is not None:
         _save(store, track, window, columns, Path(output))
@@ -61,12 +60,12 @@ def plot(
     _draw(store, track, window, columns, height, width or min(width_of(sys.stdout), 160))
 
 
-def _window(store: JournaledStore, track: Track, start: Moment | None, end: Moment | None) -> Window:
+def _window(store: Store, track: Track, start: Moment | None, end: Moment | None) -> Window:
     infos = [info for info in store.tracks() if info.topic == track.topic] if start or end else []
     return options.window_of(infos, start, end)
 
 
-def _draw(store: JournaledStore, track: Track, window: Window, columns: Sequence[str], height: int, width: int) -> None:
+def _draw(store: Store, track: Track, window: Window, columns: Sequence[str], height: int, width: int) -> None:
     from .plot_text import glyphs_for, plot
     from .series import series_of
 
@@ -152,9 +151,9 @@ def _united(columns: Mapping[str, Thin]) -> tuple[list[float], dict[str, list[fl
     return times, united
 
 
-def _save(store: JournaledStore, track: Track, window: Window, columns: Sequence[str], path: Path) -> None:
+def _save(store: Store, track: Track, window: Window, columns: Sequence[str], path: Path) -> None:
     from ..analysis.tabular import needs
 
     plots = needs(".plots")
-    plots.save(plots.plot(store.table(track, window), list(columns) or None, title=track.topic), path)
+    plots.save(plots.plot(reading.table_of(store, track, window), list(columns) or None, title=track.topic), path)
     note(f"wrote {path}")

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import options, reading
 from .lines import Named, merged, writer
 from .output import note
 
 if TYPE_CHECKING:
-    from ..catalog import LocalCatalog
     from ..store import Entry, Store, Track, Window
     from .times import Moment
 
@@ -31,7 +30,7 @@ HOLD_S = 0.5
 @options.window_options
 @options.columns_option
 @options.kind_option
-@options.root_option
+@options.place_option
 @options.json_option
 def cat(
     prefix: str,
@@ -59,7 +58,7 @@ def cat(
 @click.option("-n", "--lines", default=10, show_default=True, type=click.IntRange(0), help="How many entries.")
 @options.columns_option
 @options.kind_option
-@options.root_option
+@options.place_option
 @options.json_option
 def head(
     prefix: str, topics: tuple[str, ...], lines: int, columns: str | None, kind: str, dash_root: str, as_json: bool
@@ -80,7 +79,7 @@ def head(
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what a running experiment records, until it ends.")
 @options.columns_option
 @options.kind_option
-@options.root_option
+@options.place_option
 @options.json_option
 def tail(
     prefix: str,
@@ -97,7 +96,7 @@ def tail(
     Following shows every new instant once, when a later one has come or nothing was added to it for half a second.
     What arrives with an older timestamp than the last one shown is left to `cat`.
     """
-    catalog = options.catalog_of(dash_root)
+    catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store, tracks = _chosen(dash_root, prefix, kind, topics, allow_none=follow)
     window = _window(store, tracks, None, None, columns)
@@ -126,10 +125,10 @@ def _chosen(
     """The store of an experiment and the series that match; raises TrackNotFound, unless a run may still begin one."""
     from ..store import Track
 
-    catalog = options.catalog_of(root)
+    catalog = reading.place_of(root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
-    topics = store.topics(kind)
+    topics = reading.topics_of(store, kind)
     try:
         found = options.matching(topics, patterns, prefix)
     except LookupError:
@@ -219,7 +218,7 @@ def _position(track: Track, entry: Entry) -> float:
 
 
 def _follow(
-    catalog: LocalCatalog,
+    catalog: reading.Place,
     prefix: str,
     kind: str,
     patterns: Sequence[str],
@@ -234,7 +233,11 @@ def _follow(
     while True:
         running = catalog.find(prefix).status == "running"  # asked before reading: the last entries are not missed
         store = catalog.store(prefix)
-        topics = [t for t in store.topics(kind) if not patterns or any(matches(t, pattern) for pattern in patterns)]
+        topics = [
+            t
+            for t in reading.topics_of(store, kind)
+            if not patterns or any(matches(t, pattern) for pattern in patterns)
+        ]
         tracks = [Track(kind, topic) for topic in topics]
         now = time.monotonic()
         named: list[Named] = [

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from . import reading
+
 if TYPE_CHECKING:
-    from ..catalog import JournaledStore
-    from ..store import Track, Window
+    from ..store import Store, Track, Window
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*%#"
 
@@ -41,14 +42,14 @@ class Summary:
     high: float | None
 
 
-def series_of(store: JournaledStore, track: Track, window: Window) -> Series:
+def series_of(store: Store, track: Track, window: Window) -> Series:
     """The numbers of a track in a window; booleans are 0 and 1, text and other values are left out."""
     try:
         import numpy  # noqa: F401
         import pyarrow  # noqa: F401
     except ImportError:
         return _from_entries(store, track, window)
-    return _from_table(store.table(track, window))
+    return _from_table(reading.table_of(store, track, window))
 
 
 def _from_table(table: Any) -> Series:
@@ -65,7 +66,7 @@ def _from_table(table: Any) -> Series:
     return Series(tables.timestamps(flat), columns, {name: flat.column(name).null_count for name in columns})  # type: ignore[arg-type]
 
 
-def _from_entries(store: JournaledStore, track: Track, window: Window) -> Series:
+def _from_entries(store: Store, track: Track, window: Window) -> Series:
     times: list[float] = []
     columns: dict[str, list[float | None]] = {}
     for block in store.read(track, window):

@@ -1,0 +1,66 @@
+"""Reading from wherever experiments are: a folder with its journals and sidecars, or a server."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from . import options
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..catalog import ExperimentInfo
+    from ..store import Store, Track, Window
+
+
+class Place(Protocol):
+    """Experiments that can be looked at: a `LocalCatalog` or an `HttpCatalog`."""
+
+    def experiments(self, pattern: str = "*") -> list[ExperimentInfo]: ...
+
+    def prefixes(self, pattern: str = "*") -> list[str]: ...
+
+    def find(self, prefix: str) -> ExperimentInfo: ...
+
+    def store(self, prefix: str) -> Store: ...
+
+
+def place_of(root: str) -> Place:
+    """The experiments under a root folder, or on a server where the root is its address (token: `ML_DASH_TOKEN`).
+
+    Raises:
+        ClickException: the root is no folder.
+    """
+    if is_address(root):
+        from ..http_catalog import HttpCatalog
+
+        server = HttpCatalog(root, os.environ.get("ML_DASH_TOKEN"))
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.call_on_close(server.close)
+        return server
+    return options.catalog_of(root)
+
+
+def is_address(root: str) -> bool:
+    """Whether a root names a server."""
+    return root.startswith(("http://", "https://"))
+
+
+def topics_of(store: Store, kind: str) -> list[str]:
+    """The topics of a kind, sorted; without looking at the series where the store knows them apart."""
+    topics = getattr(store, "topics", None)
+    return topics(kind) if topics is not None else [info.topic for info in store.tracks(kind)]
+
+
+def table_of(store: Store, track: Track, window: Window) -> pa.Table:
+    """A track's window as an Arrow table: through its sidecar where there is one, else of its entries."""
+    table: Any = getattr(store, "table", None)
+    if table is not None and (window.columns is None or not any("." in column for column in window.columns)):
+        return table(track, window)
+    from ..formats.arrow import table_from_entries
+
+    return table_from_entries(entry for block in store.read(track, window) for entry in block)
