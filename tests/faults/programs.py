@@ -493,12 +493,13 @@ def on_full_disk(root: Path, counters: Path) -> None:
             slots[1] += 1
 
 
-def soak(root: Path, counters: Path, entries: int, block_bytes: int) -> None:
+def soak(root: Path, counters: Path, entries: int, small_blocks: bool) -> None:
     """Record for very long. Slots 8 and 16: memory in kB and open files after a quarter, and at the end; 24: the
     largest journal in kB."""
-    from ml_dash.stores import datafile, index
+    if small_blocks:
+        from ml_dash.stores import grouping, index
 
-    index.BLOCK_BYTES = datafile.ix.BLOCK_BYTES = block_bytes
+        index.BLOCK_BYTES, grouping.PACE_EVERY = 256, 2
     slots = Counters(counters).slots
     q = [0.1 * n for n in range(7)]
     with Experiment(PREFIX, dash_root=root).run as exp:
