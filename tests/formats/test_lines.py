@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -149,3 +150,14 @@ def test_lines_that_are_no_entries_are_left_out() -> None:
     usual = [b'{"timestamp":%d.5,"q":[1.0,2.0,3.0]}\n' % number for number in range(600)]
     text = b"".join([*usual[:300], b"# a note\n", b'{"no":"stamp"}\n', b"\n", *usual[300:]])
     assert as_table(text).num_rows == 600
+
+
+def test_without_numpy_the_columns_are_the_same() -> None:
+    """NumPy makes columns faster and changes nothing else: pyarrow alone is enough."""
+    entries = [arm(number) if number % 3 else {"timestamp": number / 100, "n": number} for number in range(2000)]
+    text = written(entries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "numpy", None)
+        slow = as_table(text)
+    assert slow.schema.equals(as_table(text).schema, check_metadata=True)
+    assert slow.to_pylist() == as_table(text).to_pylist()

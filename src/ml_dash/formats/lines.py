@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from ..line import from_lines
 from .arrow_types import import_pyarrow
@@ -51,7 +50,8 @@ def _by_layout(text: bytes) -> Block | None:
 
 
 def _joined(lines: list[bytes], groups: list[list[int]]) -> Block | None:
-    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     builder = TableBuilder()
     for numbers in groups:
@@ -60,5 +60,5 @@ def _joined(lines: list[bytes], groups: list[list[int]]) -> Block | None:
         if block.count != len(numbers):
             return None  # some line is no entry, and where it stood is not known any more
         builder.add_block(block)
-    places: Any = np.concatenate([np.asarray(numbers) for numbers in groups])
-    return Block.of_table(builder.finish().take(np.argsort(places)))
+    places = pa.array([number for numbers in groups for number in numbers])
+    return Block.of_table(builder.finish().take(pc.sort_indices(places)))
