@@ -122,13 +122,14 @@ class ServedStore:
     def read_document(self, name: str) -> Document | None:
         """The server's document with what waits here merged in."""
         here = self.local.read_document(name)
+        # What is known to have arrived is looked at first: what arrives in between is then merged with itself.
+        note = read_server_note(self.local.folder) or ServerNote(self.remote.destination)
         try:
             there = self.remote.store.read_document(name)
         except StoreUnavailable:
             return here
         if here is None or name not in self.remote.documents:
             return there
-        note = read_server_note(self.local.folder) or ServerNote(self.remote.destination)
         new = changes(note.documents.get(name, {}), here)
         return self.remote.documents[name](there, new) if new else there
 

@@ -63,13 +63,14 @@ class View:
 
     def tracks(self, kind: str) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic, what journals still hold included."""
+        # Journals first, as when reading: what is moved in between is then in the store's answer.
+        pending = {topic: self.pending(Track(kind, topic)) for topic in self.pending_topics(kind)}
         found = {info.topic: info for info in self._store.tracks(kind)}
-        for topic in self.pending_topics(kind):
-            track = Track(kind, topic)
-            waiting = self.pending(track)
+        for topic, waiting in pending.items():
             if waiting:
                 stored = found.get(topic)
-                found[topic] = _appended(stored, merge(waiting), kind) or self._described(track, stored)
+                described = _appended(stored, merge(waiting), kind)
+                found[topic] = described or self._described(Track(kind, topic), stored)
         return [found[topic] for topic in sorted(found)]
 
     def pending_topics(self, kind: str) -> set[str]:
