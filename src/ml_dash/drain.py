@@ -122,15 +122,18 @@ class Drain:
             if self._busy:
                 yield False
                 return
-            self._files.make_folder(self._folder)
-            fd = self._files.open_lock(self._folder / ".drain")
+            # Busy before the lock is taken: a handler that came in between would wait for this very thread for ever.
+            self._busy = True
             try:
-                self._files.lock(fd, wait=True)
-                self._busy = True
-                yield True
+                self._files.make_folder(self._folder)
+                fd = self._files.open_lock(self._folder / ".drain")
+                try:
+                    self._files.lock(fd, wait=True)
+                    yield True
+                finally:
+                    self._files.close_lock(fd)
             finally:
                 self._busy = False
-                self._files.close_lock(fd)
 
     def run(self, upto: Mark | None = None, *, clean: bool = False, final: bool = False) -> None:
         """One pass: everything dead writers left, then the own journal up to a mark (default: its end now).

@@ -32,7 +32,7 @@ class _Pause:
     nothing, which doubles the time. Counted, so that readers in several threads do not undo each other."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may read while this thread is in here
         self._held = 0
         self._was_on = False
 
