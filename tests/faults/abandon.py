@@ -1,4 +1,4 @@
-"""An experiment whose files a test can see fail, and whose process can be made to "die" without a process of its own."""
+"""A recording whose files a test can make fail, and that can "die" without a process of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ class Recording:
     def __init__(self, folder: Path, *, files: Files = FILES, durability: str = "normal", **options: Any) -> None:
         self.store = LocalStore(folder, files=files)
         self.session = Session(
-            self.store, folder / ".journal", recording=True, durability=durability, files=files, background=False, **options
+            self.store,
+            folder / ".journal",
+            recording=True,
+            durability=durability,
+            files=files,
+            background=False,
+            **options,
         )
         self.tracks, self.metrics, self.log = TracksManager(), MetricsManager(), Log()
         for part in (self.tracks, self.metrics, self.log):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def _check_lane(root: Path, counters: Counters, writer: int, lane: str, exactly:
         if same(found, expected(writer, lane, count)):
             counters[slot(writer, lane)] = count
             return len(found)
-    raise AssertionError(f"writer {writer}, {lane}: {acknowledged} acknowledged, {difference(found, expected(writer, lane, acknowledged))}")
+    what = difference(found, expected(writer, lane, acknowledged))
+    raise AssertionError(f"writer {writer}, {lane}: {acknowledged} acknowledged, {what}")
 
 
 def _check_shared(root: Path, counters: Counters, writers: tuple[int, ...], exactly: bool) -> int:
@@ -85,7 +87,7 @@ def check_clean(folder: Path) -> None:
         raw = path.read_bytes()
         assert raw == b"" or raw.endswith(b"\n"), f"{path} ends in the middle of a line"
         times = [json.loads(line, parse_constant=_refuse)["timestamp"] for line in raw.splitlines()]
-        assert all(a < b for a, b in zip(times, times[1:], strict=False)), f"{path} does not ascend"
+        assert all(a < b for a, b in pairwise(times)), f"{path} does not ascend"
 
 
 def _refuse(text: str) -> None:

@@ -31,6 +31,14 @@ def journal_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder of one's own; in memory for modules that say `IN_MEMORY`, because they make hundreds of recordings."""
+    if not getattr(request.module, "IN_MEMORY", False):
+        return tmp_path
+    return request.getfixturevalue("shared_memory") or tmp_path
+
+
+@pytest.fixture
 def shared_memory() -> Iterator[Path | None]:
     """A folder in memory, or None where the system has none."""
     place = Path("/dev/shm")

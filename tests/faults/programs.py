@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +230,8 @@ def _try_twice(exp: Experiment) -> None:
         exp.tracks("child").append(_ts=0.0, n=0)
         raise AssertionError("the append succeeded")
     except OSError as error:
-        assert error.errno == errno.ENOSPC
-    assert refused
+        refused.append(error.errno)
+    assert refused[-1] == errno.ENOSPC
     journal._files = files
     exp.tracks("child").append(_ts=1.0, n=1)
 
@@ -388,8 +389,8 @@ def _flusher(exp: Experiment, stop: threading.Event) -> None:
 
 
 def reader(root: Path, counters: Path, rounds: int) -> None:
-    """Another process that reads while `mixed` writes: it never sees less than was acknowledged before it began, nothing
-    twice, nothing out of order."""
+    """Another process that reads while `mixed` writes: it never sees less than was acknowledged before it began,
+    nothing twice, nothing out of order."""
     from .writers import LANES, read_back, slot
 
     shared = Counters(counters)
@@ -398,13 +399,11 @@ def reader(root: Path, counters: Path, rounds: int) -> None:
         before = shared[slot(0, lane)]
         found = read_back(root, 0, lane)
         after = shared[slot(0, lane)] + 1
-        if lane in ("own", "metric"):
-            assert [entry["n"] for entry in found] == list(range(len(found))), f"{lane}: {len(found)}"
-        elif lane == "log":
+        if lane in ("own", "metric") or lane == "log":
             assert [entry["n"] for entry in found] == list(range(len(found))), f"{lane}: {len(found)}"
         elif lane in ("late", "batch"):
             times = [entry["timestamp"] for entry in found]
-            assert all(a < b for a, b in zip(times, times[1:], strict=False)), lane
+            assert all(a < b for a, b in pairwise(times)), lane
             assert lane == "late" or [entry["n"] for entry in found] == list(range(len(found)))
         else:
             newest = max((entry["n"] for entry in found), default=-1) + 1
@@ -489,7 +488,8 @@ def on_full_disk(root: Path, counters: Path) -> None:
             if n > 60_000:
                 time.sleep(0.00005)  # fast enough, and the disk is small
         except OSError as error:
-            assert error.errno == errno.ENOSPC, error
+            if error.errno != errno.ENOSPC:
+                raise
             slots[1] += 1
 
 

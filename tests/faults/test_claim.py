@@ -21,11 +21,17 @@ def test_no_call_between_claim_and_copy(function: Callable[..., object]) -> None
     """From `position` being stored to the record being in the mapping there is no instruction at which the interpreter
     would run a signal handler or another thread; nor from its reading to its storing."""
     instructions = list(dis.get_instructions(function))
-    stored = [place for place, one in enumerate(instructions) if one.opname.startswith("STORE_ATTR") and one.argval == "position"]
+    stored = [
+        place
+        for place, one in enumerate(instructions)
+        if one.opname.startswith("STORE_ATTR") and one.argval == "position"
+    ]
     assert stored, "where is the claim?"
     for place in stored:
         read = max(n for n in range(place) if instructions[n].argval == "position" and "LOAD" in instructions[n].opname)
-        copied = next(n for n in range(place, len(instructions)) if instructions[n].opname in ("STORE_SUBSCR", "STORE_SLICE"))
+        copied = next(
+            n for n in range(place, len(instructions)) if instructions[n].opname in ("STORE_SUBSCR", "STORE_SLICE")
+        )
         # What is behind the jump to the slow way belongs to another path.
         between = [one for one in instructions[read : copied + 1] if not _on_slow_path(one, instructions, read, place)]
         names = [one.opname for one in between]
@@ -34,8 +40,8 @@ def test_no_call_between_claim_and_copy(function: Callable[..., object]) -> None
 
 def _on_slow_path(one: dis.Instruction, instructions: list[dis.Instruction], read: int, stored: int) -> bool:
     """Whether an instruction lies between a forward jump and its target: skipped where there is room."""
-    for jump in instructions[read:stored]:
-        if "JUMP" in jump.opname and "BACKWARD" not in jump.opname and isinstance(jump.argval, int):
-            if jump.offset < one.offset < jump.argval <= instructions[stored].offset:
-                return True
-    return False
+    return any(
+        jump.offset < one.offset < jump.argval <= instructions[stored].offset
+        for jump in instructions[read:stored]
+        if "JUMP" in jump.opname and "BACKWARD" not in jump.opname and isinstance(jump.argval, int)
+    )

@@ -1,4 +1,4 @@
-"""Row 3: `data.jsonl` cut, torn or edited by other hands: no crash, no whole line lost, nothing of a person's removed."""
+"""Row 3: `data.jsonl` cut or edited by other hands: no crash, no whole line lost, nothing of a person's removed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ml_dash.store import MERGED, Track
 from . import figures
 from .abandon import Recording, read_all
 
+IN_MEMORY = True
 LINES = 30
 LAST = 12.0
 
@@ -148,7 +149,7 @@ def test_edited_while_recording(tmp_path: Path) -> None:
 
 
 def test_files_removed_while_recording(tmp_path: Path) -> None:
-    """Data, index, state or a whole track removed under the recorder's feet: it goes on, and what comes later is kept."""
+    """Data, index, state or a whole track removed under the recorder's feet: it goes on, and keeps what comes later."""
     recording = Recording(tmp_path)
     track, number = recording.tracks("t"), 0
     for victim in ("tracks/t/data.jsonl", "tracks/t/.index", ".state", "tracks/t/.topic"):

@@ -23,6 +23,7 @@ from . import figures
 from .abandon import Recording, read_all
 from .sizes import rng, seeds, size
 
+IN_MEMORY = True
 TOPICS = ("sorted", "unsorted", "wide")
 ENTRIES = 3000
 
@@ -68,7 +69,13 @@ def _scanned(folder: Path, topic: str) -> list[dict[str, Any]]:
 
 
 def _windows(random: random_module.Random) -> list[tuple[float | None, float | None]]:
-    made: list[tuple[float | None, float | None]] = [(None, None), (None, 50.0), (250.0, None), (1e6, 1e6), (-1e9, -1e8)]
+    made: list[tuple[float | None, float | None]] = [
+        (None, None),
+        (None, 50.0),
+        (250.0, None),
+        (1e6, 1e6),
+        (-1e9, -1e8),
+    ]
     for _ in range(4):
         low = random.uniform(-450, ENTRIES)
         made.append((low, low + random.choice([0.0, 0.3, 20.0, 500.0])))
@@ -126,7 +133,11 @@ def _mutations(random: random_module.Random) -> dict[str, Callable[[bytes], byte
 def test_damaged(run: Path, seed: int) -> None:
     """Index, state and the index of the log, each damaged in every way: answers equal a full scan, also after more."""
     random = rng("derived", seed)
-    victims = [*(run / "tracks" / topic / ".index" for topic in TOPICS), run / ".state", run / "logs" / ".logs.jsonl.index"]
+    victims = [
+        *(run / "tracks" / topic / ".index" for topic in TOPICS),
+        run / ".state",
+        run / "logs" / ".logs.jsonl.index",
+    ]
     for name, mutate in _mutations(random).items():
         kept = {path: path.read_bytes() for path in victims if path.exists()}
         for path in random.sample(sorted(kept), 2):
@@ -227,7 +238,7 @@ def test_newer_versions(run: Path) -> None:
 
 
 def test_newer_state_while_recording(tmp_path: Path) -> None:
-    """Another program upgrades the files under our feet: flush and close refuse, and every entry stays in the journal."""
+    """Another program upgrades the files under our feet: flush and close refuse, the journal keeps every entry."""
     recording = Recording(tmp_path)
     recording.tracks("t").append(_ts=1.0, n=1).flush()
     raw = (tmp_path / ".state").read_bytes()

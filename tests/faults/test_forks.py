@@ -10,8 +10,8 @@ from .checks import FOLDER, check_clean
 from .processes import Counters, finish, start
 from .programs import (
     busy_parent,
-    child_in_background,
     child_after_failed_start,
+    child_in_background,
     child_leaves_the_block,
     fork_in_every_state,
     nested_forks,
@@ -28,7 +28,9 @@ def _run(root: Path, program: object, *args: object, journal: str = "") -> dict[
     finish(start(program, root, counters.path, *args, journal=journal))  # type: ignore[arg-type]
     with ml_dash.open(PREFIX, dash_root=root) as exp:
         assert exp.status == "completed"
-        found = {info.topic: [entry["n"] for entry in exp.tracks(info.topic).list_entries()] for info in exp.tracks.list()}
+        found = {
+            info.topic: [entry["n"] for entry in exp.tracks(info.topic).list_entries()] for info in exp.tracks.list()
+        }
         found["metric"] = [entry["n"] for entry in exp.metrics("m").read()["entries"]]
     check_clean(root / FOLDER)
     return found

@@ -18,6 +18,7 @@ from . import figures
 from .abandon import Recording, read_all
 from .sizes import rng
 
+IN_MEMORY = True
 RECORDS = 120
 START = Mark(0, 0)
 
@@ -147,7 +148,7 @@ def test_damage_is_kept_and_told(tmp_path: Path, journal_mode: str, caplog: pyte
 
 
 def test_every_cut_through_the_recorder(tmp_path: Path, journal_mode: str) -> None:
-    """Cut anywhere in its last records, a dead process' journal is read and recovered alike: a prefix, never a crash."""
+    """Cut anywhere in its last records, a dead journal is read and recovered alike: a prefix, never a crash."""
     master = tmp_path / "master"
     recording = Recording(master)
     for n in range(40):
@@ -182,7 +183,9 @@ def test_newer_journal(tmp_path: Path) -> None:
     (segment,) = (folder / ".journal").glob("*/*.seg")
     raw = bytearray(segment.read_bytes())
     raw[4] = VERSION + 1
-    raw[SEGMENT_HEADER.size - 4 : SEGMENT_HEADER.size] = crc32(bytes(raw[: SEGMENT_HEADER.size - 4])).to_bytes(4, "little")
+    raw[SEGMENT_HEADER.size - 4 : SEGMENT_HEADER.size] = crc32(bytes(raw[: SEGMENT_HEADER.size - 4])).to_bytes(
+        4, "little"
+    )
     segment.write_bytes(raw)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert read_all(folder)["t"] == [{"timestamp": 1.0, "n": 1}]

@@ -47,7 +47,7 @@ def test_one_writer_at_full_speed(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", seeds(size(5, 90)))
 def test_one_writer_with_flush_and_compaction(tmp_path: Path, seed: int) -> None:
-    """Every kind of append, flush, compaction and reading at random, killed again and again: nothing lost or doubled."""
+    """Every kind of append, flush, compaction and reading at random, killed again and again: nothing is lost."""
     random, counters = rng("mixed", seed), Counters(tmp_path / "counters")
     journal, durability = _mode(seed)
     for number in range(ROUNDS):
@@ -90,7 +90,7 @@ def test_three_writers_of_one_recording(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("mode", ["idle", "appending", "late"])
 @pytest.mark.parametrize("seed", seeds(size(1, 20)))
 def test_parent_killed_while_its_child_lives_on(tmp_path: Path, seed: int, mode: str) -> None:
-    """A forked child holds nothing of its dead parent: the next open takes the parent's journal and waits for nobody."""
+    """A forked child holds nothing of its dead parent: the next open takes the parent's journal, and does not wait."""
     random, counters = rng("forking", seed, mode), Counters(tmp_path / "counters")
     parent = start(forking, tmp_path, counters.path, seed, mode, journal=random.choice(["map", "write"]))
     wait_for(lambda: counters[slot(2, "shared")] == 1, "the child", parent)

@@ -137,7 +137,9 @@ class Recorder(RuleBasedStateMachine):
         self.open[writer].tracks(topic).append(_ts=at, **what)
         self.pending[writer].append((topic, float(at), what))
 
-    @rule(writer=writers, topic=topics, first=times, count=st.integers(1, 40), step=st.sampled_from([1.0, 0.5, -1.0, 0.0]))
+    @rule(
+        writer=writers, topic=topics, first=times, count=st.integers(1, 40), step=st.sampled_from([1.0, 0.5, -1.0, 0.0])
+    )
     def append_many(self, writer: int, topic: str, first: float, count: int, step: float) -> None:
         """A burst, which fills segments of the journal and blocks of the file."""
         writer = self._one(writer)
@@ -212,7 +214,7 @@ class Recorder(RuleBasedStateMachine):
     @rule(writer=writers, first=st.integers(0, 20), limit=st.none() | st.integers(0, 10))
     def read_sequences(self, writer: int, first: int, limit: int | None) -> None:
         """Every entry once, in the order of commits, with its index."""
-        pending = [changes for changes in [*self.dead, *(self.pending[one] for one in self._by_age())]]
+        pending = [*self.dead, *(self.pending[one] for one in self._by_age())]
         wanted = self.sequence + [what for changes in pending for topic, _, what in changes if topic == "metric"]
         recording = self.open[self._one(writer)]
         last = None if limit is None else first + limit

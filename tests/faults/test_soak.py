@@ -27,7 +27,7 @@ def test_a_day(tmp_path: Path) -> None:
     In CI the blocks of the index are small, so that more are made than in a day.
     """
     counters = Counters(tmp_path / "counters")
-    entries = size(240_000, DAY)
+    entries = size(160_000, DAY)
     finish(start(soak, tmp_path, counters.path, entries, not LONG), patience_s=1000)
     quarter, end = ([counters[place] for place in range(first, first + 3)] for first in (8, 16))
     figures.count(f"kB of memory after a quarter of {entries:,} entries", quarter[0])

@@ -21,7 +21,8 @@ from .sizes import rng
 PREFIX = "alice/robotics/kill"
 LANES = ("own", "shared", "late", "over", "batch", "metric", "log", "large")
 BATCH = 64
-LARGE_BATCH = 40_000
+LARGE_BATCH, LARGE_TEXT = 4, "x" * 300_000
+"""More than a mebibyte in one call: a segment of the journal by itself."""
 ROUND = 50
 """How many timestamps the lane `over` goes round."""
 
@@ -55,7 +56,9 @@ def expected(writer: int, lane: str, count: int) -> list[dict[str, Any]]:
         return [{"timestamp": float(at), "n": newest[at]} for at in sorted(newest)]
     if lane in ("batch", "large"):
         step = BATCH if lane == "batch" else LARGE_BATCH
-        return [{"timestamp": n / 100, "n": n} for n in range(count * step)]
+        return [
+            {"timestamp": n / 100, "n": n, "size": len(LARGE_TEXT) * (lane == "large")} for n in range(count * step)
+        ]
     if lane == "metric":
         return [{"index": n, "n": n} for n in range(count)]
     return [{"index": n, "level": "info", "message": f"{writer}", "n": n} for n in range(count)]
@@ -71,7 +74,6 @@ class Appender:
 
     def __init__(self, experiment: Experiment, counters: Counters, writer: int) -> None:
         self.experiment, self.counters, self.writer = experiment, counters, writer
-        self._arrays: dict[int, tuple[Any, Any]] = {}
 
     def append(self, lane: str, times: int = 1) -> None:
         """The next appends of a lane, each counted when it has returned."""
@@ -97,14 +99,16 @@ class Appender:
             return lambda n: track.append(_ts=late_time(n), n=n)
         if lane == "over":
             return lambda n: track.append(_ts=float(n % ROUND), n=n)
-        return lambda n: self._extend(track, n, BATCH if lane == "batch" else LARGE_BATCH)
+        if lane == "batch":
+            return lambda n: self._extend(track, n, BATCH, "")
+        return lambda n: self._extend(track, n, LARGE_BATCH, LARGE_TEXT)
 
     @staticmethod
-    def _extend(track: Any, n: int, step: int) -> None:
+    def _extend(track: Any, n: int, step: int, text: str) -> None:
         import numpy as np
 
         numbers = np.arange(n * step, (n + 1) * step)
-        track.extend(_ts=numbers / 100, n=numbers)
+        track.extend(_ts=numbers / 100, n=numbers, text=[text] * step)
 
 
 # ---------------------------------------------------------------- programs
@@ -180,6 +184,11 @@ def forking(root: Path, counters: Path, seed: int, mode: str) -> None:
         appender.append("metric", 2)
 
 
+def _sized(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with the length of its text in the text's place."""
+    return {"timestamp": entry["timestamp"], "n": entry["n"], "size": len(entry["text"])}
+
+
 def read_back(root: Path, writer: int, lane: str) -> list[dict[str, Any]]:
     """A lane as a reader sees it, without changing anything; the times of sequences left out."""
     with ml_dash.open(PREFIX, dash_root=root) as exp:
@@ -188,6 +197,8 @@ def read_back(root: Path, writer: int, lane: str) -> list[dict[str, Any]]:
         elif lane == "log":
             found = [entry for entry in exp.log.read() if entry["message"] == f"{writer}"]
             found = [{**entry, "index": place} for place, entry in enumerate(found)]
+        elif lane in ("batch", "large"):
+            return [_sized(entry) for entry in exp.tracks(topic(writer, lane)).list_entries()]
         else:
             return list(exp.tracks(topic(writer, lane)).list_entries())
         return [{name: value for name, value in entry.items() if name != "timestamp"} for entry in found]
