@@ -101,7 +101,7 @@ def _folded(name: str, values: Iterable[str]) -> str:
 def _folder(catalog: reading.Place, prefix: str) -> str:
     """Where it is: a folder, or a server."""
     folder = getattr(catalog, "folder", None)
-    return options.where(catalog) if folder is None else str(folder(prefix))
+    return reading.where(catalog) if folder is None else str(folder(prefix))
 
 
 def _facts(document: Document, status: str | None) -> Iterator[tuple[str, str]]:

@@ -38,7 +38,7 @@ def ls(patterns: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -
     elif found:
         _print_experiments(found)
     else:
-        note(f"no experiments in {options.where(catalog)}")
+        note(f"no experiments in {reading.where(catalog)}")
 
 
 def _as_dict(catalog: reading.Place, info: ExperimentInfo, topics: bool) -> dict[str, Any]:

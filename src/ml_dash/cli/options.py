@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from .reading import catalog_of as catalog_of
+from .reading import place_of, topics_of, where
 from .times import MomentType
 
 if TYPE_CHECKING:
-    from ..catalog import LocalCatalog
     from ..errors import MlDashError
     from ..experiment import Experiment
     from ..store import TrackInfo, Window
@@ -37,8 +38,6 @@ def _root_of(ctx: click.Context) -> str:
 def complete_prefix(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The prefixes that begin so."""
     try:
-        from .reading import place_of
-
         known = place_of(_root_of(ctx)).prefixes()
     except Exception:
         return []  # completion has no place to complain
@@ -48,8 +47,6 @@ def complete_prefix(ctx: click.Context, param: click.Parameter, incomplete: str)
 def complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The topics of the experiment on the line that begin so."""
     try:
-        from .reading import place_of, topics_of
-
         place = place_of(_root_of(ctx))
         prefix = one_prefix(place, str(ctx.params.get("prefix") or LATEST))
         topics = topics_of(place.store(prefix), str(ctx.params.get("kind") or "tracks"))
@@ -127,23 +124,6 @@ def json_option(command: F) -> F:
 # ---------------------------------------------------------------- what they mean
 
 
-def _catalog(root: str) -> LocalCatalog:
-    from ..catalog import LocalCatalog
-
-    return LocalCatalog(root, readonly=True)
-
-
-def catalog_of(root: str) -> LocalCatalog:
-    """The experiments under a root; raises ClickException where the root is no folder."""
-    if root.startswith(("http://", "https://")):
-        raise click.UsageError(f"this works on a folder, {root} is a server")
-    catalog = _catalog(root)
-    if not catalog.root.is_dir():
-        what = "is a file, not a folder" if catalog.root.exists() else "does not exist"
-        raise click.ClickException(f"{catalog.root} {what}: give --dash-root, or set ML_DASH_ROOT")
-    return catalog
-
-
 def one_prefix(catalog: Place, text: str) -> str:
     """The prefix of one experiment: as it is, `latest`, or the path of its folder.
 
@@ -176,11 +156,6 @@ def _not_one(catalog: Place, text: str, error: MlDashError) -> MlDashError:
     if text and text.count("/") < 2:
         return not_found(text, [*catalog.prefixes(), LATEST], where(catalog))
     return error
-
-
-def where(catalog: Place) -> str:
-    """The folder or the server's address, for messages."""
-    return str(getattr(catalog, "url", None) or getattr(catalog, "root", ""))
 
 
 def _latest(catalog: Place) -> str:

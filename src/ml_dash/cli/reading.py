@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from . import options
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..catalog import ExperimentInfo
+    from ..catalog import ExperimentInfo, LocalCatalog
     from ..store import Store, Track, Window
 
 
@@ -42,12 +40,34 @@ def place_of(root: str) -> Place:
         if context is not None:
             context.call_on_close(server.close)
         return server
-    return options.catalog_of(root)
+    return catalog_of(root)
+
+
+def catalog_of(root: str) -> LocalCatalog:
+    """The experiments under a root folder.
+
+    Raises:
+        UsageError: it is a server's address. ClickException: it is no folder.
+    """
+    from ..catalog import LocalCatalog
+
+    if is_address(root):
+        raise click.UsageError(f"this works on a folder, {root} is a server")
+    catalog = LocalCatalog(root, readonly=True)
+    if not catalog.root.is_dir():
+        what = "is a file, not a folder" if catalog.root.exists() else "does not exist"
+        raise click.ClickException(f"{catalog.root} {what}: give --dash-root, or set ML_DASH_ROOT")
+    return catalog
 
 
 def is_address(root: str) -> bool:
     """Whether a root names a server."""
     return root.startswith(("http://", "https://"))
+
+
+def where(place: Place) -> str:
+    """The folder or the server's address, for messages."""
+    return str(getattr(place, "url", None) or getattr(place, "root", ""))
 
 
 def topics_of(store: Store, kind: str) -> list[str]:
