@@ -314,7 +314,7 @@ class Delivery:
 
         Not delivered is a warning that says how much waits; with `strict` it is a StoreUnavailable or Unauthorized.
         """
-        delivered = self._wait(timeout_s, until_error=False)
+        delivered = self._wait(timeout_s)
         if not delivered and self._remote.strict:
             raise self.error or StoreUnavailable(self._undelivered())
         for text in (self._refused(), "" if delivered else self._undelivered()):
@@ -322,7 +322,7 @@ class Delivery:
                 warnings.warn(text, NotDelivered, stacklevel=4)
         return delivered
 
-    def _wait(self, timeout_s: float | None, *, until_error: bool) -> bool:
+    def _wait(self, timeout_s: float | None, *, closing: bool = False) -> bool:
         mark, documents = self._own_mark(), 0
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.start()
@@ -334,10 +334,14 @@ class Delivery:
             self._changed.notify_all()
             while not self._is_delivered(mark, documents):
                 left = None if deadline is None else deadline - time.monotonic()
-                refused = isinstance(self.error, Unauthorized) or (until_error and self._attempts > attempts)
+                refused = isinstance(self.error, Unauthorized) or (closing and self._attempts > max(attempts, 1))
                 if (left is not None and left <= 0) or refused or self._stop:
                     self._silent = True
                     return False
+                if closing and self._attempts and (left is None or left > LAST_TRY_S):
+                    deadline, self._hurry = time.monotonic() + LAST_TRY_S, True
+                    self._changed.notify_all()
+                    continue
                 self._changed.wait(1.0 if left is None else min(left, 1.0))
             return True
 
@@ -373,15 +377,15 @@ class Delivery:
     def close(self, timeout_s: float = CLOSE_S) -> tuple[bool, list[str]]:
         """The journal is closed: wait a while for the rest to arrive, then end the thread.
 
-        A server that did not answer before gets two seconds.
+        A server that does not answer gets two seconds.
 
         Returns:
             Whether everything is on the server, and what the user has to be told.
         """
         self._final = True
-        ill = self._silent or self._attempts > 0
+        timeout_s = min(timeout_s, LAST_TRY_S) if self._silent else timeout_s
         self._silent = False
-        delivered = self._wait(min(timeout_s, LAST_TRY_S) if ill else timeout_s, until_error=ill)
+        delivered = self._wait(timeout_s, closing=True)
         told = [self._refused(), "" if delivered else self._undelivered()]
         self._stop_thread()
         return delivered, [text for text in told if text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -30,9 +31,8 @@ def pull(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     from ..catalog import LocalCatalog
     from ..transfer import identity, ledger_of
 
-    there, here = server(url, token), LocalCatalog(dash_root)
-    moved = []
-    with progress() as bars:
+    here, moved = LocalCatalog(dash_root), []
+    with closing(server(url, token)) as there, progress() as bars:
         for prefix in _prefixes(there, patterns):
             ledger = ledger_of("pull", there.url, identity(here.folder(prefix)), prefix)
             target = here.store(prefix)

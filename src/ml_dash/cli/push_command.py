@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -31,9 +32,9 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     """
     from ..transfer import identity, ledger_of
 
-    there, here = server(url, token), options.catalog_of(dash_root)
     moved = []
-    with progress() as bars:
+    with closing(server(url, token)) as there, progress() as bars:
+        here = options.catalog_of(dash_root)
         for prefix in options.some_prefixes(here, patterns):
             ledger = ledger_of("push", identity(here.folder(prefix)), there.url, prefix)
             moved.append(carry(prefix, here.store(prefix), there.store(prefix), ledger, bars, f"to {there.url}"))
