@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from ..errors import MissingExtra, StoreUnavailable
 from .merging import current
-from .mongo_tables import Doc, Tables, new_id
+from .mongo_tables import Doc, Tables
 from .segments import LIVE, PARQUET, Header, check_body
 
 
@@ -219,7 +219,7 @@ class Archive:
         return True
 
     def _publish(self, header: Header, obj: dict[str, Any]) -> None:
-        name, level = new_id(), header["lv"] + 1
+        name, level = self._tables.new_id(), header["lv"] + 1
         place = {"_id": f"{header['t']}/{level}/{header['s1']}/{name}/0", "lv": level, "st": LIVE, "w": name}
         closing = {"set": name, "p": 0, "part": 0, "parts": 1, "of": [header["_id"]], "swept": False}
         kept = {key: value for key, value in header.items() if key != "bid"}

@@ -20,9 +20,9 @@ from itertools import pairwise
 from .. import zstd
 from ..store import MERGED, Entry
 from .merging import current, merged_blocks, without_cuts
-from .mongo_reader import PLAN_S, BodyGone, Reader
-from .mongo_tables import Doc, Tables, new_id
-from .parts import NoPart, encode_part
+from .mongo_reader import BodyGone, Reader
+from .mongo_tables import Doc, Tables
+from .parts import Codec, NoPart, ParquetCodec
 from .segments import (
     LIVE,
     MAX_POSITION,
@@ -47,6 +47,7 @@ class Policy:
         grace_s: between publishing parts and removing what they replace; longer than any reader reads headers.
         stub_s: how long stubs stay, so that a late retry still meets its key; objects without a name stay as long.
         gone_s: how long deleted series linger, so that no request can still be writing to them.
+        lease_s: how long a process that died keeps others from looking after a series.
         min_segments: fewer segments than this wait for more,
         idle_s: unless nothing came for so long.
         part_entries: entries of one part.
@@ -57,6 +58,7 @@ class Policy:
     grace_s: float = 60.0
     stub_s: float = 86_400.0
     gone_s: float = 3600.0
+    lease_s: float = 900.0
     min_segments: int = 16
     idle_s: float = 600.0
     part_entries: int = 65_536
@@ -71,11 +73,12 @@ class Compactor:
     """Merges the segments of one series at a time.
 
     Args:
-        enc: how parts are encoded; tests of the order of events take the faster MSGPACK.
+        codec: how parts are written; tests of the order of events take a faster one.
     """
 
-    def __init__(self, tables: Tables, reader: Reader, policy: Policy, *, enc: str = PARQUET) -> None:
-        self._tables, self._reader, self._policy, self._enc = tables, reader, policy, enc
+    def __init__(self, tables: Tables, reader: Reader, policy: Policy, *, codec: Codec | None = None) -> None:
+        self._tables, self._reader, self._policy = tables, reader, policy
+        self._codec = codec or ParquetCodec()
 
     def compact(self, doc: Doc, *, few: bool = False, whole: bool = False) -> int:
         """Merge what is worth it; the number of segments that will go.
@@ -86,7 +89,10 @@ class Compactor:
         """
         total = 0
         while True:
-            headers, cuts = self._listed(doc), self._tables.cuts(doc["_id"]) if doc["cuts"] else []
+            headers = self._listed(doc)
+            # Asked for after the listing, and whatever the series' document said before: a deletion that lies between
+            # two of the inputs in rank has to be among these, or merging would bring back what it deleted.
+            cuts = self._tables.cuts(doc["_id"])
             runs = self._runs(headers, cuts, few or whole, whole)
             merged = sum(len(run) for run in runs if self._merge(doc, run, cuts))
             total += merged
@@ -117,7 +123,7 @@ class Compactor:
         newest = max((header["s1"] for header in self._tables.live(doc["_id"])), default=0)
         began = self._tables.monotonic()
         seen = [header for header in self._tables.live(doc["_id"]) if header["s1"] <= newest]
-        if self._tables.monotonic() - began > PLAN_S:
+        if self._tables.monotonic() - began > self._reader.plan_s:
             return []  # slower than the grace period allows; the next pass tries again
         return sorted(current(seen), key=rank)
 
@@ -128,7 +134,8 @@ class Compactor:
         newest = max(inputs, key=rank)
         stamp = {
             "t": doc["_id"], "st": LIVE, "s0": min(header["s0"] for header in inputs), "s1": newest["s1"],
-            "lv": newest["lv"] + 1, "set": new_id(), "b": 0, "c": "", "k": max((cut["s1"] for cut in cuts), default=0),
+            "lv": newest["lv"] + 1, "set": self._tables.new_id(), "b": 0, "c": "",
+            "k": max((cut["s1"] for cut in cuts), default=0),
         }  # fmt: skip
         replaced = [name for header in inputs for name in (header["_id"], *header.get("of", ()))]
         try:
@@ -183,11 +190,10 @@ class Compactor:
 
     def _encoded_body(self, entries: list[Entry]) -> tuple[Header, bytes]:
         """A part; what Parquet cannot hold exactly is kept as it was written."""
-        if self._enc == PARQUET:
-            try:
-                return {"enc": PARQUET, "raw": 0}, encode_part(entries)
-            except NoPart as error:
-                log.info("a part stays %s: %s", MSGPACK, error)
+        try:
+            return {"enc": PARQUET, "raw": 0}, self._codec.encode(entries)
+        except NoPart as error:
+            log.info("a part stays %s: %s", MSGPACK, error)
         raw = encode_entries(entries)
         return {"enc": MSGPACK, "raw": len(raw)}, zstd.compress(raw)
 

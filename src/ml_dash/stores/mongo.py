@@ -21,7 +21,7 @@ from ..line import from_document, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
 from .claims import Claims
 from .mongo_reader import Reader
-from .mongo_tables import Doc, Tables, answering, new_id
+from .mongo_tables import Doc, Tables, answering
 from .segments import CUT, LIVE, MAX_POSITION, Header, Piece, batch_checksum, batch_entries, chunks, pieces
 
 REMEMBER_S = 60.0
@@ -103,7 +103,7 @@ class MongoStore:
         bodies: dict[str, bytes] = {}
         for t, found in todo.items():
             for number, (header, body) in enumerate(found):
-                bid = f"{t}/{stamp['w']}/{stamp['b']}/{number}/{header['crc']:08x}"
+                bid = f"{t}/{self._tables.new_id()}"
                 bodies[bid] = body
                 place = {"t": t, "p": number, "bid": bid, "chunks": chunks(body), "at": at, "lv": 0, "st": LIVE}
                 waiting.setdefault(t, []).append(Piece({**header, **stamp, **place}, b""))
@@ -116,7 +116,7 @@ class MongoStore:
 
     def _announce(self, docs: Mapping[str, Doc], at: float) -> None:
         """Have upkeep look at the series soon; nothing to do in the common case."""
-        late = [t for t, doc in docs.items() if doc["due"] is None or doc["due"] > at + FIRST_DUE_S]
+        late = [t for t, doc in docs.items() if doc["due"] > at + FIRST_DUE_S]
         if late:
             self._tables.tracks.update_many({"_id": {"$in": late}}, {"$set": {"due": at + FIRST_DUE_S}})
 
@@ -238,7 +238,8 @@ class MongoStore:
             self._cut(doc, {"lo": low, "hi": high, "at": now})
 
     def _cut(self, doc: Doc, fields: Header) -> None:
-        stamp = {"t": doc["_id"], "lv": 0, "n": 0, "f": [], "w": f"cut-{new_id()}", "b": 0, "p": 0, "st": CUT, "c": ""}
+        writer = f"cut-{self._tables.new_id()}"
+        stamp = {"t": doc["_id"], "lv": 0, "n": 0, "f": [], "w": writer, "b": 0, "p": 0, "st": CUT, "c": ""}
         for _ in range(ATTEMPTS):
             header = self._numbered(doc, {**stamp, **fields})
             if not self._tables.insert_headers([header]):

@@ -17,7 +17,7 @@ from ..errors import MissingExtra, StoreCorrupt, StoreUnavailable
 from ..store import MERGED, Entry, TrackInfo, Window, fixed_names
 from .merging import count, current, just_after, merged_blocks, within, without_cuts
 from .mongo_tables import Doc, Tables
-from .parts import positioned, read_part
+from .parts import Codec, ParquetCodec, positioned
 from .segments import (
     LIVE,
     MAX_POSITION,
@@ -31,7 +31,6 @@ from .segments import (
 )
 
 PLAN_S = 20.0
-"""The longest that reading headers may take; the grace period of upkeep is longer."""
 PLANS = 5
 
 
@@ -56,10 +55,15 @@ class Reader:
 
     Args:
         objects: the archive's bucket; None where nothing was archived.
+        plan_s: the longest that reading headers may take; shorter than the grace period of upkeep.
+        codec: how parts are read.
     """
 
-    def __init__(self, tables: Tables, objects: Objects | None = None) -> None:
-        self._tables, self._objects = tables, objects
+    def __init__(
+        self, tables: Tables, objects: Objects | None = None, *, plan_s: float = PLAN_S, codec: Codec | None = None
+    ) -> None:
+        self._tables, self._objects, self.plan_s = tables, objects, plan_s
+        self._codec = codec or ParquetCodec()
 
     def read(self, doc: Doc, window: Window) -> Iterator[list[Entry]]:
         """Blocks of entries of a series, in order."""
@@ -114,9 +118,9 @@ class Reader:
             highest = None if high == MAX_POSITION else high
             headers = self._tables.live(doc["_id"], lowest, highest, doc["span"])
             cuts = self._tables.cuts(doc["_id"]) if doc["cuts"] else []
-            if self._tables.monotonic() - began <= PLAN_S:
+            if self._tables.monotonic() - began <= self.plan_s:
                 return current(headers), cuts
-        raise StoreUnavailable(f"MongoDB is slow: the headers of {doc['topic']!r} took longer than {PLAN_S:g} s")
+        raise StoreUnavailable(f"MongoDB is slow: the headers of {doc['topic']!r} took longer than {self.plan_s:g} s")
 
     # -------------------------------------------------------------- one segment
 
@@ -124,7 +128,7 @@ class Reader:
         """One segment's entries, wherever its body is; positions are indices for a sequence."""
         first = int(header["lo"]) if "a" in header else None
         if header["enc"] == PARQUET:
-            yield from read_part(self._file(header), low, high, columns, first=first)
+            yield from self._codec.read(self._file(header), low, high, columns, first=first)
             return
         body = self._tables.body(header)
         if body is None:

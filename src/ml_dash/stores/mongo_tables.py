@@ -105,17 +105,23 @@ class Found(NamedTuple):
     c: str
 
 
-def new_id() -> str:
-    """A random id: its first characters spread series over the shards."""
-    return secrets.token_hex(8)
-
-
 class Tables:
-    """The database, as the few questions and changes the store needs."""
+    """The database, as the few questions and changes the store needs.
 
-    def __init__(self, database: Any, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        monotonic: measures how long something took.
+        new_id: makes ids; their random first characters spread series over the shards.
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
         self._database = database
-        self.monotonic = monotonic
+        self.monotonic, self.new_id = monotonic, new_id
         self.clock = Clock(database, monotonic)
         self.experiments, self.tracks = database["experiments"], database["tracks"]
         self.segments, self.bodies = database["segments"], database["bodies"]
@@ -141,7 +147,7 @@ class Tables:
 
     def create_experiment(self, prefix: str) -> Doc:
         """The experiment of this prefix, made where there was none."""
-        doc = {"_id": new_id(), "prefix": prefix, "gone": 0, "created": self.now()}
+        doc = {"_id": self.new_id(), "prefix": prefix, "gone": 0, "created": self.now()}
         if self._insert(self.experiments, doc):
             return doc
         return self.experiment(prefix) or self.create_experiment(prefix)
@@ -177,7 +183,7 @@ class Tables:
     def create_series(self, x: str, track: Track, span: float) -> Doc:
         """The document of a series, made where there was none."""
         doc = {
-            "_id": new_id(), "x": x, "kind": track.kind, "topic": track.topic, "gone": 0, "span": span,
+            "_id": self.new_id(), "x": x, "kind": track.kind, "topic": track.topic, "gone": 0, "span": span,
             "cuts": False, "due": self.now(), "lease": 0.0,
         }  # fmt: skip
         if self._insert(self.tracks, doc):
@@ -273,7 +279,7 @@ class Tables:
     # -------------------------------------------------------------- bodies
 
     def insert_bodies(self, bodies: Mapping[str, bytes]) -> None:
-        """Keep bodies under their ids; one that is there already is the same."""
+        """Keep bodies under ids that are new with every attempt: an old attempt's may be collected at any time."""
         at = self.now()
         self._insert_many(self.bodies, [doc for bid, body in bodies.items() for doc in chunked(bid, body, at)])
 
@@ -295,7 +301,7 @@ class Tables:
         found = self.tracks.update_one({"_id": t, "lease": {"$lt": now}}, {"$set": {"lease": until}})
         return bool(found.matched_count)
 
-    def release(self, doc: Doc, due: float | None) -> None:
+    def release(self, doc: Doc, due: float) -> None:
         """Give a series back and say when it is due again, unless somebody asked for a look meanwhile."""
         self.tracks.update_one({"_id": doc["_id"], "due": doc["due"]}, {"$set": {"due": due}})
         self.tracks.update_one({"_id": doc["_id"]}, {"$set": {"lease": 0.0}})
@@ -327,11 +333,18 @@ class Tables:
         self.segments.delete_many({"_id": {"$in": [header["_id"] for header in headers]}})
 
     def delete_orphans(self, t: str, before: float) -> int:
-        """Remove bodies that no header names and that are older than any request; their number."""
+        """Remove bodies that no live header names and that are older than any request; their number.
+
+        A header comes within one request of its body, so one that the listing misses has a younger body.
+        """
         there = {doc["_id"] for doc in self.bodies.find(_below(t), {"_id": 1})}
-        named = {chunk for header in self.segments.find({"t": t}) for chunk in chunk_ids(header)}
+        named = {chunk for header in self.live(t) for chunk in chunk_ids(header)}
         orphans = {"_id": {"$in": sorted(there - named)}, "at": {"$lte": before}}
         return int(self.bodies.delete_many(orphans).deleted_count) if there - named else 0
+
+    def mark_checked(self, t: str, now: float) -> None:
+        """Bodies without a header were looked for."""
+        self.tracks.update_one({"_id": t}, {"$set": {"checked": now}})
 
     def delete_series(self, t: str) -> int:
         """Remove everything of a series; the number of its segments."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,34 @@ ROW_GROUP_ENTRIES = 8192
 
 EXACT = b"ml_dash.exact"
 """Marks the column of what the other columns cannot say exactly: the integers among a float column's values."""
+
+
+class Codec(Protocol):
+    """How parts become bytes, and bytes entries again."""
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """The bytes of a part; raises NoPart where it cannot hold the entries without loss."""
+        ...
+
+    def read(
+        self, file: Any, start: float, end: float, columns: Sequence[str] | None, *, first: int | None = None
+    ) -> Iterator[list[Entry]]:
+        """The entries that reach into a window, as `read_part`."""
+        ...
+
+
+class ParquetCodec:
+    """Parts as Parquet files."""
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """As `encode_part`."""
+        return encode_part(entries)
+
+    def read(
+        self, file: Any, start: float, end: float, columns: Sequence[str] | None, *, first: int | None = None
+    ) -> Iterator[list[Entry]]:
+        """As `read_part`."""
+        return read_part(file, start, end, columns, first=first)
 
 
 class NoPart(ValueError):

@@ -18,7 +18,6 @@ from .merging import complete_sets
 from .mongo_tables import Doc, Tables, answering
 from .segments import Header
 
-LEASE_S = 900.0
 RARELY = 100
 """Passes between two looks at what was deleted and at the whole bucket."""
 log = logging.getLogger("ml_dash")
@@ -72,18 +71,18 @@ class Upkeep:
 
     def _visit(self, doc: Doc, done: Done) -> None:
         now = self._tables.now()
-        if not self._tables.lease(doc["_id"], now, now + LEASE_S):
+        if not self._tables.lease(doc["_id"], now, now + self._policy.lease_s):
             return
         done.series += 1
         try:
-            due = self._tend(doc, done)
+            look = self._tend(doc, done)
         except BaseException:
             self._tables.release(doc, now + self._policy.grace_s)
             raise
-        self._tables.release(doc, due)
+        self._tables.release(doc, look)
 
-    def _tend(self, doc: Doc, done: Done) -> float | None:
-        """Do what is due for one series; when to look again, None for never unless it is written to."""
+    def _tend(self, doc: Doc, done: Done) -> float:
+        """Do what is due for one series; when to look again."""
         now, policy = self._tables.now(), self._policy
         if doc["gone"]:
             return self._remove_series(doc, now, done)
@@ -94,23 +93,29 @@ class Upkeep:
         if self._archive is not None and policy.archive_after_s is not None:
             done.archived += self._archive.store(doc, older_than=now - policy.archive_after_s)
         done.removed += self.collect(doc)
+        if doc.get("checked", 0.0) + policy.stub_s <= now:
+            self._tables.delete_orphans(doc["_id"], now - policy.stub_s)
+            self._tables.mark_checked(doc["_id"], now)
         return self._next(doc, now)
 
-    def _next(self, doc: Doc, now: float) -> float | None:
+    def _next(self, doc: Doc, now: float) -> float:
         """The earliest time at which something will be due."""
         policy = self._policy
         headers = self._tables.live(doc["_id"])
         settled = settled_sets(headers)
         times = [header["at"] + policy.grace_s for header in headers if header.get("of")]
         times += [header["at"] + policy.idle_s for header in headers if is_loose(header, settled)]
-        newest = self._tables.highest(doc["_id"])
-        last = newest["s1"] if newest is not None else 0
-        stubs = [stub for stub in self._tables.stubs(doc["_id"]) if _may_go(stub, last)]
-        times += [max(stub["off"] + policy.stub_s, now + 3600.0) for stub in stubs]
         if self._archive is not None and policy.archive_after_s is not None:
             times += [header["at"] + policy.archive_after_s for header in headers if self._archive.wants(header)]
-        # Never at once again: what could not be done now is tried after a while.
-        return max(min(times), now + min(policy.grace_s, 60.0)) if times else None
+        newest = self._tables.highest(doc["_id"])
+        last = newest["s1"] if newest is not None else 0
+        offs = [stub["off"] for stub in self._tables.stubs(doc["_id"]) if _may_go(stub, last)]
+        times += [max(off, now - policy.gone_s) + policy.stub_s for off in offs]
+        if times:  # never at once again: what could not be done now is tried after a while
+            return float(max(min(times), now + min(policy.grace_s, 60.0)))
+        # Never for good: an append that was on its way during this look counted on it.
+        idle: float = now - max((header["at"] for header in headers), default=now)
+        return now + max(policy.stub_s, 2.0 * idle)
 
     # -------------------------------------------------------------- sweep
 
@@ -142,17 +147,14 @@ class Upkeep:
         newest = self._tables.highest(t)
         last = newest["s1"] if newest is not None else 0
         stubs = [stub for stub in self._tables.stubs(t) if stub["off"] <= before and _may_go(stub, last)]
-        settled: dict[str, int | None] = {w: self._claims.settle(doc["x"], w) for w in {s["w"] for s in stubs}}
+        settled: dict[str, int | None] = {w: self._claims.settle(doc["x"], w) for w in sorted({s["w"] for s in stubs})}
         going = [stub for stub in stubs if stub["lv"] or _is_settled(stub["b"], settled[stub["w"]])]
         going += self._old_cuts(doc, before, last)
         if going:
             self._tables.delete_segments(going)
-            self._tables.delete_orphans(t, before)
         return len(going)
 
     def _old_cuts(self, doc: Doc, before: float, last: int) -> list[Header]:
-        if not doc["cuts"]:
-            return []
         live = self._tables.live(doc["_id"])
         return [
             cut
@@ -160,12 +162,12 @@ class Upkeep:
             if cut["at"] <= before and _may_go(cut, last) and not any(is_hit(header, [cut]) for header in live)
         ]
 
-    def _remove_series(self, doc: Doc, now: float, done: Done) -> float | None:
+    def _remove_series(self, doc: Doc, now: float, done: Done) -> float:
         """A deleted series goes once no request can still be writing to it."""
         if doc["gone"] + self._policy.gone_s > now:
             return float(doc["gone"] + self._policy.gone_s)
         done.removed += self._tables.delete_series(doc["_id"])
-        return None
+        return now
 
     def remove_gone_experiments(self) -> int:
         """Delete what is left of experiments that were deleted; their number."""
