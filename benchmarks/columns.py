@@ -5,7 +5,7 @@
 
 Each line: our call on an experiment that was opened anew, what any implementation needs on the same file, the median of
 the paired ratios, and the target. *Warm*: the sidecar is there; *cold*: it is made and written by this very call. The
-files themselves are in the system's cache in both.
+files themselves are in the system's cache in both. The import's target is a million rows a minute.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks.analysis import Result, line, paired
 from benchmarks.workload import TOPIC, arrays
 from ml_dash import Experiment
 from ml_dash import open as open_experiment
+from ml_dash.importing import import_file
 
 PREFIX = "bench/columns/run"
 COLUMN = "q"
@@ -145,6 +146,22 @@ def listing(files: Files, rounds: int) -> Iterator[Result]:
     yield paired("tracks.list(), listed before | orjson of every line", ours, parsed, 0.05, rounds)
 
 
+def importing(files: Files, rounds: int) -> Iterator[Result]:
+    """A CSV of eleven columns into a new experiment, until everything is stored and closed."""
+    path = files.root / "table.csv"
+    made = arrays(files.entries)
+    table = np.column_stack([made["timestamp"], made["q"], made["ee_pos"]])
+    np.savetxt(path, table, fmt="%.6f", delimiter=",", comments="", header="t," + ",".join(f"q{i}" for i in range(10)))
+    seconds = []
+    for number in range(3):
+        start = time.perf_counter()
+        with Experiment(f"bench/import/run{number}", dash_root=files.root).run as experiment:
+            import_file(experiment, path)
+        seconds.append(time.perf_counter() - start)
+    wanted = files.entries / 1_000_000 * 60_000
+    yield Result(f"import of {files.entries:,} CSV rows of 11 columns", min(seconds) * 1e3, None, None, wanted)
+
+
 def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,7 +173,7 @@ def main() -> int:
     print(f"{'measure | bare counterpart':50} {'ours':>14} {'bare':>9} {'ratio':>6} {'target':>7}")
     with tempfile.TemporaryDirectory(prefix="bench-columns-") as place:
         files = Files(Path(place), given.entries)
-        for part in (one_column, building, exporting, listing):
+        for part in (one_column, building, exporting, listing, importing):
             for result in part(files, given.rounds):
                 results.append(result)
                 print(line(result), flush=True)

@@ -172,8 +172,9 @@ def test_call_fails(folder: Path, journal_mode: str, durability: str, ending: st
     if durability == "strict" and journal_mode == "map":
         pytest.skip("strict journals are never mapped")
     raised = 0
-    every = size(1 if (journal_mode, durability, ending) == ("map", "normal", "close") else 4, 1)
-    for k in _places(_calls(folder, durability), every):
+    every = size(4, 2)
+    first = 200 if (journal_mode, durability, ending) == ("map", "normal", "close") else 0
+    for k in _places(_calls(folder, durability), every, first):
         story = Story(folder, FaultyFiles(fail_at=k), durability)
         recording = story.tell(close=ending == "close")
         if ending == "death" and recording is not None:
@@ -197,7 +198,7 @@ def test_calls_fail_for_good(folder: Path, journal_mode: str) -> None:
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_dies_in_call(folder: Path, journal_mode: str, durability: str) -> None:
     """The process dies in any one call, its write half done: all that was acknowledged is there, once."""
-    for k in _places(_calls(folder, durability), size(2 if (journal_mode, durability) == ("map", "normal") else 5, 1)):
+    for k in _places(_calls(folder, durability), size(3 if (journal_mode, durability) == ("map", "normal") else 6, 1)):
         story = Story(folder, FaultyFiles(die_at=k), durability)
         recording = None
         try:
@@ -281,9 +282,9 @@ def _handle(story: Story, what: str) -> None:
         assert len(recording.tracks("handler").read(start_timestamp=99.0)["entries"]) == 2
 
 
-def _places(calls: int, every: int) -> range:
-    """Which calls are chosen: all of them, or every so many, not always the same ones."""
-    return range(1 + SEED % every, calls + 1, every)
+def _places(calls: int, every: int, first: int = 0) -> list[int]:
+    """Which calls are chosen: the first so many, and of the others every so many, not always the same ones."""
+    return [*range(1, first + 1), *range(first + 1 + SEED % every, calls + 1, every)]
 
 
 def _let_go() -> None:

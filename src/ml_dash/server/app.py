@@ -26,10 +26,11 @@ from ..line import from_document, to_document
 from ..store import MERGED, Document, Store
 from . import routes
 from .auth import EVERYTHING, Access, Tokens, check
+from .compat import Compat
 from .describe import openapi
 from .faults import Refusal, not_found, on_error, reply
 from .ingest import batch_of, check_digest, checked_track, raw_size, unpack
-from .limits import Budget, Patience, read_body
+from .limits import Budget, Patience, check_local, read_body
 from .live import Board, Following
 from .monitor import Monitor
 from .reads import Streamed, chunks_of
@@ -38,7 +39,6 @@ from .tidy import Tidy
 T = TypeVar("T")
 
 WORKERS = 32
-_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
 
 
 class Api:
@@ -86,7 +86,7 @@ class Api:
     async def access(self, request: Request) -> Access:
         """What the request's token allows; raises Refusal unauthorized."""
         if self.tokens is None:
-            _check_local(request)
+            check_local(request)
             return EVERYTHING
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         found = None
@@ -103,9 +103,17 @@ class Api:
         query = routes.query(request, operation)
         prefix = query["prefix"]
         owner = check_prefix(prefix)[0]
-        check_reach(access, owner, writes=operation.writes)
+        self.check(access, owner, writes=operation.writes)
         request.state.prefix = prefix
         return prefix, query
+
+    @staticmethod
+    def check(access: Access, owner: str, *, writes: bool) -> None:
+        """Whether a token reaches an owner's experiments; raises Refusal."""
+        if not access.may_read(owner):
+            raise not_found()
+        if writes and not access.may_write(owner):
+            raise Refusal("forbidden", f"the token may read the experiments of {owner!r}, not change them")
 
     def store(self, prefix: str) -> Store:
         """The experiment's store."""
@@ -151,10 +159,14 @@ class Api:
             raise Refusal("bad_body", str(error), "body") from None
         async with self.budget.hold(len(body) + 2 * size):
             receipt = await self.work(self._append, prefix, body, encoding, media_type, query)
-        self.monitor.stored(receipt.count, len(body))
+        self.stored(prefix, receipt.count, len(body))
+        return _json(receipt)
+
+    def stored(self, prefix: str, count: int, size: int) -> None:
+        """Entries came: count them, wake those who follow, tidy up later."""
+        self.monitor.stored(count, size)
         self.board.notify(prefix)
         self.tidy.note(prefix)
-        return _json(receipt)
 
     def _append(self, prefix: str, body: bytes, encoding: str, media_type: str, query: dict[str, str]) -> wire.Receipt:
         raw = unpack(body, encoding, self.limits)
@@ -261,23 +273,6 @@ class Api:
         return Response(self.monitor.exposition(), media_type=self.monitor.media_type)
 
 
-def check_reach(access: Access, owner: str, *, writes: bool) -> None:
-    """Whether a token reaches an owner's experiments; raises Refusal."""
-    if not access.may_read(owner):
-        raise not_found()
-    if writes and not access.may_write(owner):
-        raise Refusal("forbidden", f"the token may read the experiments of {owner!r}, not change them")
-
-
-def _check_local(request: Request) -> None:
-    """Without tokens only this machine is served, and no web page of another origin."""
-    host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    if not _LOOPBACK.fullmatch(host):
-        raise Refusal("forbidden", "this server is for this machine only", "Host")
-    if origin is not None and not _LOOPBACK.fullmatch(origin.partition("://")[2]):
-        raise Refusal("forbidden", "web pages of other origins are not served", "Origin")
-
-
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -361,6 +356,7 @@ def create_app(
         for one in routes.OPERATIONS
     ]
     found += [Route("/openapi.json", description), Route("/metrics", _bare(api.metrics))]
+    found += Compat(api).routes(_bare)
     app = Starlette(
         routes=found,
         lifespan=api.lifespan,

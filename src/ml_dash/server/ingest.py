@@ -101,7 +101,7 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
     if "topic" not in query and query.get("kind") != LOGS:
         raise Refusal("bad_parameter", "lines need the topic they belong to", "topic")
     track = checked_track(query.get("kind", MERGED), query.get("topic", LOGS))
-    writer, number = query.get("writer", f"once-{secrets.token_hex(12)}"), query.get("number", "1")
+    writer, number = query.get("writer", once()), query.get("number", "1")
     if not (number.isascii() and number.isdigit() and 0 < int(number[:20]) < 1 << 63):
         raise Refusal("bad_parameter", "number must be an integer from 1 on", "number")
     check_writer(writer)
@@ -116,6 +116,11 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
     if bad:
         raise _bad_entries(bad)
     return Batch(writer, int(number), {1: track}, bodies)
+
+
+def once() -> str:
+    """The name of a writer that sends one batch."""
+    return f"once-{secrets.token_hex(12)}"
 
 
 def _body_of(line: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..wire import LIMITS
 from .faults import Refusal
+
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +100,12 @@ class Budget:
                 async with self._changed:
                     self._free += size
                     self._changed.notify_all()
+
+
+def check_local(request: Request) -> None:
+    """Without tokens only this machine is served, and no web page of another origin."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not _LOOPBACK.fullmatch(host):
+        raise Refusal("forbidden", "this server is for this machine only", "Host")
+    if origin is not None and not _LOOPBACK.fullmatch(origin.partition("://")[2]):
+        raise Refusal("forbidden", "web pages of other origins are not served", "Origin")
