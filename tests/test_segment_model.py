@@ -26,8 +26,9 @@ from ml_dash.stores.archive import Archive
 from ml_dash.stores.claims import Claims
 from ml_dash.stores.compactor import Compactor, Policy
 from ml_dash.stores.mongo import MongoStore
+from ml_dash.stores.mongo_driver import answering, insert_many
 from ml_dash.stores.mongo_reader import Reader
-from ml_dash.stores.mongo_tables import Tables, answering
+from ml_dash.stores.mongo_tables import Tables
 from ml_dash.stores.parts import positioned
 from ml_dash.stores.segments import rank
 from ml_dash.stores.upkeep import Upkeep
@@ -333,7 +334,7 @@ def header_before_body(patch: pytest.MonkeyPatch) -> dict[str, Any]:
         late.append((tables, found))
 
     def headers(tables: Tables, found: Any) -> Any:
-        refused = tables._insert_many(tables.segments, found)
+        refused = insert_many(tables.segments, found)
         while late:
             of, waiting = late.pop()
             insert_bodies(of, waiting)

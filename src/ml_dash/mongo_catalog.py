@@ -15,8 +15,9 @@ from .stores.archive import Archive, ArchivedObject, Bucket, open_bucket
 from .stores.claims import Claims
 from .stores.compactor import Compactor, Policy
 from .stores.mongo import MongoStore
+from .stores.mongo_driver import Doc, answering, import_pymongo
 from .stores.mongo_reader import Reader
-from .stores.mongo_tables import Doc, Tables, answering, import_pymongo
+from .stores.mongo_tables import Tables
 from .stores.upkeep import Done, Upkeep
 
 ALIVE_S = 3600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..stores.mongo_tables import answering
+from ..stores.mongo_driver import answering
 from .auth import Token, token_of
 
 REMEMBER_S = 2.0

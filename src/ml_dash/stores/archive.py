@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from ..errors import MissingExtra, StoreUnavailable
 from .merging import current
-from .mongo_tables import Doc, Tables
+from .mongo_driver import Doc
+from .mongo_tables import Tables
 from .segments import LIVE, PARQUET, Header, check_body
 
 

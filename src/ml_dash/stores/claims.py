@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 from ..errors import CopiedWriter, StoreUnavailable
 from ..store import Batch
-from .mongo_tables import Doc, Tables
+from .mongo_driver import Doc
+from .mongo_tables import Tables
 
 _ATTEMPTS = 20
 

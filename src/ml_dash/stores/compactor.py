@@ -20,8 +20,9 @@ from itertools import pairwise
 from .. import zstd
 from ..store import MERGED, Entry
 from .merging import current, merged_blocks, without_cuts
+from .mongo_driver import Doc
 from .mongo_reader import BodyGone, Reader
-from .mongo_tables import Doc, Tables
+from .mongo_tables import Tables
 from .parts import Codec, NoPart, ParquetCodec
 from .segments import (
     LIVE,

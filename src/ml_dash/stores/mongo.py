@@ -20,8 +20,9 @@ from ..errors import CopiedWriter, InvalidEntry, NotOpen, StoreUnavailable
 from ..line import from_document, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
 from .claims import Claims
+from .mongo_driver import Doc, answering
 from .mongo_reader import Reader
-from .mongo_tables import Doc, Tables, answering
+from .mongo_tables import Tables
 from .segments import CUT, LIVE, MAX_POSITION, Header, Piece, batch_checksum, batch_entries, chunks, pieces
 
 REMEMBER_S = 60.0

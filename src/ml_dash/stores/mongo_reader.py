@@ -16,7 +16,8 @@ from ..entry import select
 from ..errors import MissingExtra, StoreCorrupt, StoreUnavailable
 from ..store import MERGED, Entry, TrackInfo, Window, fixed_names
 from .merging import count, current, just_after, merged_blocks, within, without_cuts
-from .mongo_tables import Doc, Tables
+from .mongo_driver import Doc
+from .mongo_tables import Tables
 from .parts import Codec, ParquetCodec, positioned
 from .segments import (
     LIVE,

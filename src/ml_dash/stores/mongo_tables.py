@@ -8,19 +8,14 @@ what may be rolled back is never built upon.
 
 from __future__ import annotations
 
-import datetime
-import errno
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import MissingExtra, StoreUnavailable
 from ..store import Track
+from .mongo_driver import Clock, Doc, answering, insert, insert_many
 from .segments import CUT, LIVE, MAX_POSITION, STUB, Header, chunk_ids, chunked
-
-Doc = dict[str, Any]
 
 INDEXES: dict[str, list[tuple[list[tuple[str, int]], bool]]] = {
     "experiments": [([("gone", 1), ("prefix", 1)], True)],
@@ -37,63 +32,7 @@ INDEXES: dict[str, list[tuple[list[tuple[str, int]], bool]]] = {
 }
 """Keys and uniqueness of every index besides `_id`."""
 
-DUPLICATE_KEY = 11000
-_DISK_FULL = 14031
-_CLOCK_S = 30.0
 _NUMBER_S = 86_400.0
-
-
-def import_pymongo() -> Any:
-    """The pymongo module; raises MissingExtra where it is not installed."""
-    try:
-        import pymongo
-    except ImportError:
-        raise MissingExtra("pymongo", "mongo") from None
-    return pymongo
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """What the driver raises, as this package's errors."""
-    from pymongo import errors
-
-    try:
-        yield
-    except errors.BulkWriteError as error:
-        raise _bulk_failure(error.details) from error
-    except (errors.WriteError, errors.OperationFailure) as error:
-        raise _failure(error.code, str(error)) from error
-    except errors.PyMongoError as error:
-        raise StoreUnavailable(f"MongoDB: {type(error).__name__}: {error}") from error
-
-
-def _bulk_failure(details: Mapping[str, Any] | None) -> OSError:
-    first: Mapping[str, Any] = next(iter((details or {}).get("writeErrors", [])), {})
-    return _failure(first.get("code"), str(first.get("errmsg", details)))
-
-
-def _failure(code: int | None, text: str) -> OSError:
-    if code == _DISK_FULL:
-        return OSError(errno.ENOSPC, f"MongoDB: {text}")
-    return StoreUnavailable(f"MongoDB: {text}")
-
-
-class Clock:
-    """Database time, in seconds since 1970, from `hello`; two servers' own clocks are never compared."""
-
-    def __init__(self, database: Any, monotonic: Callable[[], float]) -> None:
-        self._database, self._monotonic = database, monotonic
-        self._offset, self._since = 0.0, float("-inf")
-
-    def now(self) -> float:
-        """The time now; asked of the database every half minute."""
-        elapsed = self._monotonic()
-        if elapsed - self._since > _CLOCK_S:
-            told = self._database.command("hello")["localTime"]
-            if told.tzinfo is None:
-                told = told.replace(tzinfo=datetime.UTC)
-            self._offset, self._since = told.timestamp() - elapsed, elapsed
-        return self._offset + elapsed
 
 
 class Found(NamedTuple):
@@ -148,7 +87,7 @@ class Tables:
     def create_experiment(self, prefix: str) -> Doc:
         """The experiment of this prefix, made where there was none."""
         doc = {"_id": self.new_id(), "prefix": prefix, "gone": 0, "created": self.now()}
-        if self._insert(self.experiments, doc):
+        if insert(self.experiments, doc):
             return doc
         return self.experiment(prefix) or self.create_experiment(prefix)
 
@@ -186,7 +125,7 @@ class Tables:
             "_id": self.new_id(), "x": x, "kind": track.kind, "topic": track.topic, "gone": 0, "span": span,
             "cuts": False, "due": self.now(), "lease": 0.0,
         }  # fmt: skip
-        if self._insert(self.tracks, doc):
+        if insert(self.tracks, doc):
             return doc
         return self.series(x, [track]).get(track) or self.create_series(x, track, span)
 
@@ -206,7 +145,7 @@ class Tables:
 
     def insert_writer(self, doc: Doc) -> bool:
         """A writer's first claim; False where it has one."""
-        return self._insert(self.writers, doc)
+        return insert(self.writers, doc)
 
     # -------------------------------------------------------------- documents
 
@@ -224,9 +163,7 @@ class Tables:
         day: a writer that was asleep must not get it a second time.
         """
         version, now = (known["v"] + 1 if known else 1), self.now()
-        if not self._insert(
-            self.documents, {"_id": f"{key}/{version}", "d": key, "v": version, "body": body, "at": now}
-        ):
+        if not insert(self.documents, {"_id": f"{key}/{version}", "d": key, "v": version, "body": body, "at": now}):
             return False
         self.documents.update_one({"_id": f"{key}/{version - 2}"}, {"$unset": {"body": 1}})
         if version % 32 == 0:
@@ -270,7 +207,7 @@ class Tables:
 
     def insert_headers(self, headers: Sequence[Header]) -> set[int]:
         """Insert all that can be; the places of those that some unique key refused."""
-        return self._insert_many(self.segments, headers)
+        return insert_many(self.segments, headers)
 
     def header(self, segment_id: str) -> Header | None:
         """One segment's header."""
@@ -281,7 +218,7 @@ class Tables:
     def insert_bodies(self, bodies: Mapping[str, bytes]) -> None:
         """Keep bodies under ids that are new with every attempt: an old attempt's may be collected at any time."""
         at = self.now()
-        self._insert_many(self.bodies, [doc for bid, body in bodies.items() for doc in chunked(bid, body, at)])
+        insert_many(self.bodies, [doc for bid, body in bodies.items() for doc in chunked(bid, body, at)])
 
     def body(self, header: Header) -> bytes | None:
         """A segment's body, or None where it went since the header was read."""
@@ -381,7 +318,7 @@ class Tables:
         One process at a time holds a mark it took over; another one takes it after `wait_s` again.
         """
         now = self.now()
-        if self._insert(self.doomed, {"_id": key, "at": now, "going": False}):
+        if insert(self.doomed, {"_id": key, "at": now, "going": False}):
             return False
         mark = self.doomed.find_one({"_id": key})
         if mark is None or mark["at"] + wait_s > now:
@@ -396,32 +333,6 @@ class Tables:
     def undoom(self, key: str) -> None:
         """Whoever took the mark over has deleted the object, or seen that it is named."""
         self.doomed.delete_one({"_id": key})
-
-    # -------------------------------------------------------------- inserting
-
-    def _insert(self, collection: Any, doc: Doc) -> bool:
-        """Insert a document; False where a unique key refused it."""
-        from pymongo.errors import DuplicateKeyError
-
-        try:
-            collection.insert_one(doc)
-        except DuplicateKeyError:
-            return False
-        return True
-
-    def _insert_many(self, collection: Any, docs: Sequence[Doc]) -> set[int]:
-        from pymongo.errors import BulkWriteError
-
-        if not docs:
-            return set()
-        try:
-            collection.insert_many(docs, ordered=False)
-        except BulkWriteError as error:
-            failures = error.details.get("writeErrors", [])
-            if error.details.get("writeConcernErrors") or any(one["code"] != DUPLICATE_KEY for one in failures):
-                raise
-            return {one["index"] for one in failures}
-        return set()
 
 
 def _below(name: str) -> Doc:

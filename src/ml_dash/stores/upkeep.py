@@ -15,7 +15,8 @@ from .archive import Archive
 from .claims import Claims
 from .compactor import Compactor, Policy, is_hit, is_loose, settled_sets
 from .merging import complete_sets
-from .mongo_tables import Doc, Tables, answering
+from .mongo_driver import Doc, answering
+from .mongo_tables import Tables
 from .segments import Header
 
 RARELY = 100
