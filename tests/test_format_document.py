@@ -72,7 +72,7 @@ def test_index_is_as_documented() -> None:
     """An index is a header that fits one state of the data file, and its blocks."""
     made = index.Index()
     made.add_block(index.Block(1.5, 2.5, 0, 120, 2))
-    fingerprint = index.Fingerprint(120, 1_700_000_000_000_000_000, 42)
+    fingerprint = index.Fingerprint(120, 1_700_000_000_000_000_000, 1_700_000_000_500_000_000, 42)
     documented_index = documented_bytes("index header:") + documented_bytes("index block:")
     assert documented_index == made.to_bytes(fingerprint)
     assert index.parse(documented_index, fingerprint) is not None

@@ -15,6 +15,7 @@ import pytest
 from terminal import IMU, PICK, Ask, command
 
 import ml_dash
+from ml_dash.stores.index import Fingerprint
 from ml_dash.verify import verify
 
 KILLED = """
@@ -123,9 +124,16 @@ def test_verify_finds(
     assert bool(quiet.out) == problem
 
 
-def test_verify_compares_derived_files_with_the_data(own_recordings: Path, ask: Ask) -> None:
-    """An index, types or columns that claim to fit and say something else are problems."""
+@pytest.mark.parametrize("ctime", [True, False])
+def test_verify_compares_derived_files_with_the_data(
+    own_recordings: Path, ask: Ask, ctime: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types or columns that claim to fit and say something else are problems; the ctime, where the system has one, keeps
+    an edit of the same size with its mtime put back from being taken for no edit."""
     pytest.importorskip("pyarrow")
+    if not ctime:  # as on Windows
+        of = Fingerprint.of
+        monkeypatch.setattr(Fingerprint, "of", lambda stat: of(stat)._replace(ctime_ns=0))
     data = own_recordings / DATA
     os.utime(data, ns=(data.stat().st_atime_ns, data.stat().st_mtime_ns - 10**9))
     ask("info", PICK, "robot/state", root=own_recordings)
@@ -134,7 +142,7 @@ def test_verify_compares_derived_files_with_the_data(own_recordings: Path, ask: 
     data.write_bytes(data.read_bytes().replace(b'"phase":"reach"', b'"phase":1.25e03', 1))
     os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
     told = {finding.path.name for finding in verify(own_recordings / PICK) if finding.problem}
-    assert told == {".columns", ".types"}
+    assert told == (set() if ctime else {".columns", ".types"})
 
 
 def test_verify_tells_what_waits(killed: Path, ask: Ask) -> None:

@@ -17,6 +17,7 @@ from ml_dash.entry import merge
 from ml_dash.errors import StoreCorrupt
 from ml_dash.line import from_lines
 from ml_dash.store import MERGED, Track, Window
+from ml_dash.stores.index import BLOCK, HEADER
 from ml_dash.stores.local import LocalStore
 
 from . import figures
@@ -112,9 +113,9 @@ def _mutations(random: random_module.Random) -> dict[str, Callable[[bytes], byte
         return bytes(changed)
 
     def shuffled(raw: bytes) -> bytes:
-        pieces = [raw[at : at + 36] for at in range(76, len(raw), 36)]
+        pieces = [raw[at : at + BLOCK.size] for at in range(HEADER.size, len(raw), BLOCK.size)]
         random.shuffle(pieces)
-        return raw[:76] + b"".join(pieces)
+        return raw[: HEADER.size] + b"".join(pieces)
 
     return {
         "bits flipped": flipped,

@@ -1,9 +1,9 @@
 """The block index beside `data.jsonl`: where in the file which timestamps are. Derived; rebuilt when in doubt.
 
-    .index   header (68 bytes), then one record (36 bytes) for each block of whole lines, about 64 KiB each
+    .index   header (76 bytes), then one record (36 bytes) for each block of whole lines, about 64 KiB each
 
 Within a block the lines ascend strictly, so an unsorted file is a list of sorted blocks. The header holds the file's
-size, modification time and inode: an index that does not fit the file is not used. Every record has its own CRC,
+size, times of modification and of status change, and inode: an index that does not fit the file is not used. Every record has its own CRC,
 because a window reads few of them.
 """
 
@@ -13,7 +13,7 @@ import itertools
 import struct
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from os import stat_result
 from typing import NamedTuple
@@ -25,10 +25,10 @@ from ..line import from_line
 BLOCK_BYTES = 64 << 10
 MAGIC = b"MLDI"
 VERSION = 1
-HEADER = struct.Struct("<4sHHQQQQQddI")
-"""magic, version, flags, size, mtime_ns, inode, blocks, entries, lowest and highest timestamp, CRC32 of the rest."""
+HEADER = struct.Struct("<4sHHQqqQQQddI")
+"""magic, version, flags, size, mtime_ns, ctime_ns, inode, blocks, entries, lowest and highest timestamp, CRC32 of the rest."""
 BLOCK = struct.Struct("<ddQIII")
-"""first and last timestamp, offset, length, entries, CRC32 of what precedes."""
+"""first and last timestamp, offset, length, entries, CRC32 of what precedes, begun with the block's number."""
 SORTED, FOREIGN = 1, 2
 
 
@@ -43,16 +43,18 @@ class Block(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """What tells one state of a file from another."""
+    """What tells one state of a file from another; an edit whose mtime was put back shows in the ctime (on Windows that is
+    the time of creation, and tells nothing)."""
 
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
 
     @classmethod
     def of(cls, stat: stat_result) -> Fingerprint:
         """The fingerprint of a file that was looked at."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 class _Stamp(msgspec.Struct):
@@ -138,12 +140,16 @@ class Index:
         """The file's content for an index of this state of the data file; needs every block."""
         assert not self.let_go
         flags = (SORTED if self.is_sorted else 0) | (FOREIGN if self.foreign else 0)
-        return _header(self, flags, fingerprint) + b"".join(map(_record, self.blocks))
+        return _header(self, flags, fingerprint) + _records(self.blocks, 0)
 
 
-def _record(block: Block) -> bytes:
+def _records(blocks: Iterable[Block], first: int) -> bytes:
+    return b"".join(_record(block, number) for number, block in enumerate(blocks, first))
+
+
+def _record(block: Block, number: int) -> bytes:
     packed = BLOCK.pack(*block, 0)[:-4]
-    return packed + struct.pack("<I", zlib.crc32(packed))
+    return packed + struct.pack("<I", zlib.crc32(packed, number & 0xFFFF_FFFF))
 
 
 def _header(index: Index, flags: int, fingerprint: Fingerprint) -> bytes:
@@ -156,7 +162,7 @@ def _header(index: Index, flags: int, fingerprint: Fingerprint) -> bytes:
 def tail_bytes(index: Index, since: int, fingerprint: Fingerprint) -> tuple[int, bytes, bytes]:
     """What to write after blocks from number `since` on changed: the offset, the records, the new header."""
     flags = (SORTED if index.is_sorted else 0) | (FOREIGN if index.foreign else 0)
-    records = b"".join(map(_record, index.blocks[since - index.let_go :]))
+    records = _records(index.blocks[since - index.let_go :], since)
     return HEADER.size + since * BLOCK.size, records, _header(index, flags, fingerprint)
 
 
@@ -174,16 +180,16 @@ def read_header(raw: bytes, fingerprint: Fingerprint) -> Header | None:
     """The header where it is whole and fits the file, else None."""
     if len(raw) < HEADER.size:
         return None
-    magic, version, flags, size, mtime, inode, blocks, entries, lowest, highest, crc = HEADER.unpack(raw[: HEADER.size])
-    fits = magic == MAGIC and version == VERSION and (size, mtime, inode) == fingerprint
+    magic, version, flags, *found, blocks, entries, lowest, highest, crc = HEADER.unpack(raw[: HEADER.size])
+    fits = magic == MAGIC and version == VERSION and tuple(found) == fingerprint
     if not fits or crc != zlib.crc32(raw[: HEADER.size - 4]):
         return None
     return Header(flags, blocks, entries, lowest, highest)
 
 
-def read_block(raw: bytes) -> Block | None:
-    """One record, or None where it does not check."""
-    if len(raw) < BLOCK.size or zlib.crc32(raw[: BLOCK.size - 4]) != BLOCK.unpack(raw)[5]:
+def read_block(raw: bytes, number: int) -> Block | None:
+    """The record of a block, or None where it does not check; one in another's place does not either."""
+    if len(raw) < BLOCK.size or zlib.crc32(raw[: BLOCK.size - 4], number & 0xFFFF_FFFF) != BLOCK.unpack(raw)[5]:
         return None
     return Block(*BLOCK.unpack(raw)[:5])
 
@@ -195,7 +201,7 @@ def parse(raw: bytes, fingerprint: Fingerprint) -> Index | None:
         return None
     blocks = []
     for number in range(header.blocks):
-        block = read_block(raw[HEADER.size + number * BLOCK.size : HEADER.size + (number + 1) * BLOCK.size])
+        block = read_block(raw[HEADER.size + number * BLOCK.size : HEADER.size + (number + 1) * BLOCK.size], number)
         if block is None:
             return None
         blocks.append(block)
@@ -217,7 +223,7 @@ def window_blocks(
         return None
 
     def block(number: int) -> Block | None:
-        return read_block(read_at(BLOCK.size, HEADER.size + number * BLOCK.size))
+        return read_block(read_at(BLOCK.size, HEADER.size + number * BLOCK.size), number)
 
     low, high = 0, header.blocks if start is not None else 0
     while start is not None and low < high:

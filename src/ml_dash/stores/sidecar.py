@@ -129,7 +129,7 @@ def _mapped(path: Path, fingerprint: Fingerprint) -> pa.Table | None:
 
 
 def _text(fingerprint: Fingerprint) -> bytes:
-    return f"{VERSION} {fingerprint.size} {fingerprint.mtime_ns} {fingerprint.inode}".encode()
+    return " ".join(map(str, (VERSION, *fingerprint))).encode()
 
 
 def _write(table: pa.Table, fingerprint: Fingerprint, path: Path) -> None:
@@ -225,5 +225,5 @@ class _Columns:
         return builder.finish()
 
 
-_OURS = Fingerprint(0, 0, 0)
+_OURS = Fingerprint(0, 0, 0, 0)
 """Marks the files of an unfinished sidecar."""

@@ -1,8 +1,8 @@
 """The types that occur in a track, kept beside it so that listing does not read it again. Derived and disposable.
 
-    .types    {"version", "size", "mtime_ns", "inode", "covered", "tail", "types": {field: [type names]}}
+    .types    {"version", "size", "mtime_ns", "ctime_ns", "inode", "covered", "tail", "types": {field: [type names]}}
 
-It fits where size, modification time and inode are the file's. A file that only grew (the same inode, and the same
+It fits where size, times and inode are the file's. A file that only grew (the same inode, and the same
 bytes before the place up to which it was covered) is read from that place on. Kept for sorted files only: merging may
 take a type away, which a union never does.
 """
@@ -31,6 +31,7 @@ class _Known(msgspec.Struct):
     version: int
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
     covered: int
     tail: int
@@ -52,7 +53,10 @@ def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: bool) -> See
         keep: whether to keep what was learned, where the folder can be written.
     """
     known = _load(types_path(data), files)
-    if known is not None and Fingerprint(known.size, known.mtime_ns, known.inode) == snapshot.fingerprint:
+    if (
+        known is not None
+        and Fingerprint(known.size, known.mtime_ns, known.ctime_ns, known.inode) == snapshot.fingerprint
+    ):
         return {name: set(types) for name, types in known.types.items()}
     covered, seen = 0, Seen()
     if known is not None and _only_grew(known, snapshot):
@@ -74,7 +78,7 @@ def _load(path: Path, files: Files) -> _Known | None:
 
 
 def _only_grew(known: _Known, snapshot: Snapshot) -> bool:
-    fits = known.inode == snapshot.fingerprint.inode and known.covered <= snapshot.fingerprint.size
+    fits = known.inode == snapshot.fingerprint.inode and known.size < snapshot.fingerprint.size
     return fits and known.tail == _tail(snapshot, known.covered)
 
 
