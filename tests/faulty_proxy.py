@@ -16,10 +16,11 @@ class FaultyProxy:
     Args:
         chances: "lose" (forward, then close without an answer), "double" (forward twice, answer once), "refuse" (503,
             not forwarded), "cut" (forward, send half of the answer); the rest goes through.
+        only: a text; requests without it in their path go through.
     """
 
-    def __init__(self, port: int, chances: dict[str, float], seed: int = 0) -> None:
-        self.port, self.chances, self.done = port, dict(chances), Counter[str]()
+    def __init__(self, port: int, chances: dict[str, float], seed: int = 0, *, only: str = "") -> None:
+        self.port, self.chances, self.only, self.done = port, dict(chances), only, Counter[str]()
         self._random, self._lock = random.Random(seed), threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make())
         self._server.daemon_threads = True
@@ -46,7 +47,7 @@ class FaultyProxy:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                fate = proxy.draw()
+                fate = proxy.draw() if proxy.only in self.path else "pass"
                 if fate == "refuse":
                     return self.reply(503, {"Retry-After": "0"}, b"")
                 try:
@@ -78,7 +79,7 @@ class FaultyProxy:
                 self.wfile.write(content[: len(content) // 2] if cut else content)
                 self.close_connection = self.close_connection or cut
 
-            do_GET = do_POST = do_PUT = do_DELETE = answer
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
             def log_message(self, *words: object) -> None:
                 pass
