@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_dash import Experiment
-from ml_dash.catalog import LocalCatalog, matches, nearest
+from ml_dash.catalog import LocalCatalog, matches
 from ml_dash.errors import ExperimentNotFound, InvalidPrefix, MlDashError
+from ml_dash.names import nearest
 from ml_dash.schema import describe, observe, summary, type_name, types_in
 from ml_dash.store import Track
 
@@ -121,7 +122,7 @@ def test_nearest_names() -> None:
 def test_unknown_experiments_are_told_with_the_nearest(root: Path) -> None:
     """The error names the root and what was probably meant; a name that could be none is another error."""
     catalog = record(root, "alice/arm/pick")
-    with pytest.raises(ExperimentNotFound, match=r"no experiment 'alice/arm/pik' in .*did you mean alice/arm/pick\?"):
+    with pytest.raises(ExperimentNotFound, match=r"no experiment 'alice/arm/pik' in .*did you mean 'alice/arm/pick'\?"):
         catalog.find("alice/arm/pik")
     with pytest.raises(InvalidPrefix):
         catalog.find("../../etc")

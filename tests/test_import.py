@@ -312,8 +312,8 @@ def test_wrong_options(write: Callable[..., Path]) -> None:
     for options, told in (
         (Options(format="xls"), "known are csv, tum"),
         (Options(unit="days"), "known are s, ms, us, ns, iso"),
-        (Options(time="tme"), "did you mean time"),
-        (Options(columns=("alph",)), "did you mean alpha"),
+        (Options(time="tme"), "did you mean 'time'"),
+        (Options(columns=("alph",)), "did you mean 'alpha'"),
         (Options(groups={"p": ("alpha", "beta")}), "no column 'beta'"),
     ):
         with pytest.raises(InvalidFile, match=told):

@@ -8,9 +8,8 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +20,7 @@ from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
 from .experiment import JOURNALS, MARKS
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
+from .names import offer
 from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.local import LocalStore
 from .view import View
@@ -90,20 +90,9 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")
 
 
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three known names that the given one may have been meant to be."""
-    names = list(known)
-    last = {one.rsplit("/", 1)[-1]: one for one in names}
-    close = get_close_matches(name, names, 3, 0.6)
-    close += [last[one] for one in get_close_matches(name.rsplit("/", 1)[-1], last, 3, 0.7)]
-    return list(dict.fromkeys(close))[:3]
-
-
 def not_found(prefix: str, known: Sequence[str], where: object) -> ExperimentNotFound:
     """The error for an experiment that nobody recorded, with the nearest names."""
-    close = nearest(prefix, known)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    return ExperimentNotFound(f"no experiment {prefix!r} in {where}{hint}")
+    return ExperimentNotFound(f"no experiment {prefix!r} in {where}; {offer(prefix, known)}")
 
 
 # ---------------------------------------------------------------- a folder of experiments

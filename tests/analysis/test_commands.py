@@ -84,12 +84,12 @@ def test_doctor_as_json(recorded: str, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (["find", "a/puhs/hard", "x > 1"], 1, "a/push/hard"),
+        (["find", "a/puhs/hard", "x > 1"], 2, "a/push/hard"),
         (["find", "a/push/hard", "x >"], 2, "expected a value at the end"),
         (["find", "a/push/hard", "`sensors/forse`.f[2] > 1"], 2, "did you mean 'sensors/force'"),
         (["find", "a/push/hard", "x > 1", "--for", "soon"], 2, "soon"),
         (["sql", "a/push/hard", "selec"], 2, "syntax error"),
-        (["doctor", "a/push/hard", "robot/stat"], 1, "robot/state"),
+        (["doctor", "a/push/hard", "robot/stat"], 2, "robot/state"),
         (["doctor", "a/push/hard", "--rate", "x"], 2, "write NAME=VALUE"),
         (["doctor", "a/push/hard", "--rate", "x=5"], 2, "rates_hz names 'x'"),
         (["doctor", "a/push/hard", "--limit", "nan=1"], 2, "no such threshold"),

@@ -74,25 +74,32 @@ def test_says_how_to_install_what_is_missing(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["lss"], 2, "Did you mean ls?"),
+        (["lss"], 2, "did you mean 'ls'"),
+        (["cat", PICK, "robot/state", "-c", "phse"], 2, "no column 'phse' in robot/state; did you mean 'phase'?"),
+        (["head", PICK, "-c", "q[0]"], 2, "did you mean 'q'?"),
+        (["tail", PICK, "camera", "-c", "pose.z"], 2, "did you mean 'pose' or 'pose.x'?"),
+        (["tail", PICK, "-f", "-c", "qq"], 2, "no column 'qq'"),
+        (["cat", PICK, "-k", "logs", "-c", "mesage"], 2, "did you mean 'message'?"),
+        (["export", PICK, "robot/state", "-c", "nope"], 2, "no column 'nope' in robot/state; known: 'q', 'phase'"),
+        (["cat", PICK, "-c", ","], 2, "names no column"),
         (["ls", "--jsno"], 2, "--json"),
         (["cat"], 2, "Missing argument 'PREFIX'"),
-        (["cat", PICK, "robot/stat"], 1, "no topic 'robot/stat' in alice/robotics/pick; did you mean robot/state?"),
-        (["cat", "alice/robotics/pik"], 1, "did you mean alice/robotics/pick?"),
+        (["cat", PICK, "robot/stat"], 2, "no topic 'robot/stat' in alice/robotics/pick; did you mean 'robot/state'?"),
+        (["cat", "alice/robotics/pik"], 2, "did you mean 'alice/robotics/pick'?"),
         (["cat", "a/../b"], 2, "has a part '.' or '..'"),
         (["cat", PICK, "-s", "1.5x"], 2, "'1.5x' is no time: write seconds (12.5), +5 (after the start)"),
         (["cat", PICK, "-s", "nan"], 2, "is no time"),
-        (["plot", PICK, "robot/state", "qq"], 2, "no column 'qq' with numbers in robot/state; known are q[0], q[1]"),
+        (["plot", PICK, "robot/state", "qq"], 2, "no column 'qq' with numbers in robot/state; known: 'q[0]', 'q[1]'"),
         (["export", PICK], 2, "4 topics need a folder"),
         (["export", PICK, "-o", "all.parquet"], 2, "4 topics need a folder"),
-        (["ls", "-r", "/no/such/place"], 1, "/no/such/place does not exist"),
-        (["ls", "-r", __file__], 1, "is a file, not a folder"),
+        (["ls", "-r", "/no/such/place"], 2, "/no/such/place does not exist"),
+        (["ls", "-r", __file__], 2, "is a file, not a folder"),
         (["rm", PICK], 2, "nobody to ask"),
         (["head", PICK, "-n", "-1"], 2, "-1 is not in the range"),
     ],
 )
 def test_wrong_input_is_one_clear_line(ask: Ask, words: list[str], code: int, told: str) -> None:
-    """Exit code 2 for wrong usage, 1 for what is not there; what is wrong and what there is; nothing on stdout."""
+    """Exit code 2; what is wrong and what there is; nothing on stdout."""
     printed = ask(*words)
     assert printed.code == code
     assert told in " ".join(printed.err.split())

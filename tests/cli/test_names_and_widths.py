@@ -35,13 +35,13 @@ def ask(root: Path, *words: str) -> Result:
     [
         (["ls", "nope"], "no experiment 'nope' in"),
         (["ls", "x*"], "no experiment 'x*' in"),
-        (["info", "lates"], "did you mean latest?"),
+        (["info", "lates"], "did you mean 'latest'?"),
         (
             ["info", "alice"],
             "'alice' is not the whole prefix of one experiment; it matches alice/arm/one, alice/arm/two",
         ),
         (["rm", "-y", "alice/*"], "'alice/*' is not the whole prefix of one experiment; it matches"),
-        (["info", "alice/arm/onne"], "did you mean alice/arm/one"),
+        (["info", "alice/arm/onne"], "did you mean 'alice/arm/one'"),
         (["info", "alice//one"], "has an empty part"),
     ],
 )

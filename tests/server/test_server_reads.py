@@ -196,7 +196,7 @@ def test_a_catalog_over_http(catalog: LocalCatalog, server: Server) -> None:
     assert there.find("ada/x/one").tags == ("a",)
     there.remove("ada/x/one")
     assert catalog.prefixes() == ["ada/x/two"]
-    with pytest.raises(LookupError, match="did you mean ada/x/two"):
+    with pytest.raises(LookupError, match="did you mean 'ada/x/two'"):
         there.remove("ada/x/tvo")
     assert there.access()["grants"] == [{"owner": "*", "write": True}]
     there.close()

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InvalidQuery
+from ..names import offer
 from . import rules
 from .numbers import above_zero, finite, not_negative
 from .places import Around, Mask, Places, check_ascending, take
 from .quaternions import slerp
 from .rules import Rule
-from .tables import Floats, as_numbers, column, columns_of, from_numbers, nearest_names, timestamps
+from .tables import Floats, as_numbers, column, columns_of, from_numbers, timestamps
 
 METADATA = b"ml_dash.align"
 MAX_INSTANTS = 1_000_000_000
@@ -122,7 +123,7 @@ def _check(
     not_negative(tolerance_s, "tolerance_s")
     for name, what in [(like, "like"), *((topic, "offset_s") for topic in offsets)]:
         if name is not None and name not in tables:
-            raise InvalidQuery(f"{what} names {name!r}, no topic that is aligned here; {nearest_names(name, tables)}")
+            raise InvalidQuery(f"{what} names {name!r}, no topic that is aligned here; {offer(name, tables)}")
     for topic, offset in offsets.items():
         finite(offset, f"offset_s of {topic!r}")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import InvalidQuery
+from ..names import offer
 from . import checks
 from .checks import NOTE, PROBLEM, Finding, Limits, Stamps
-from .tables import nearest_names
 
 __all__ = ["Finding", "Limits", "Report", "Stamps", "examine"]
 
@@ -115,7 +115,7 @@ def examine(
     limits, declared = limits or Limits(), dict(rates_hz or {})
     for topic, rate in declared.items():
         if topic not in tables:
-            raise InvalidQuery(f"rates_hz names {topic!r}, which is not there; {nearest_names(topic, tables)}")
+            raise InvalidQuery(f"rates_hz names {topic!r}, which is not there; {offer(topic, tables)}")
         if not rate > 0:
             raise InvalidQuery(f"the declared rate of {topic!r} must be above 0 Hz, got {rate}")
     measured: dict[str, Stamps] = {}

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidQuery, TrackNotFound
 from ..formats.arrow import is_json
+from ..names import offer
 from .expression import Call, Literal, Node, Reference, complaint, parse, references
 from .functions import ELEMENTWISE, KNOWN, REDUCING, from_previous
 from .places import Mask, last_at
-from .tables import Floats, as_numbers, column, columns_of, fit_floats, nearest_names, resolve_name, timestamps
+from .tables import Floats, as_numbers, column, columns_of, fit_floats, resolve_name, timestamps
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
@@ -99,7 +100,7 @@ def _split(reference: Reference, topics: Mapping[str, Any] | set[str], topic: st
     if topic is not None:
         return topic, resolve_name(steps[0], steps[1:])
     name = str(steps[0])
-    hint = nearest_names(name, sorted(topics))
+    hint = offer(name, sorted(topics))
     raise TrackNotFound(f"no topic {name!r}; {hint}; a topic with a slash stands in backticks")
 
 
@@ -188,7 +189,7 @@ class _Evaluator:
     def _function(self, node: Call, arguments: list[Any]) -> Series | float | str | bool:
         name, count = node.name, len(arguments)
         if name not in KNOWN:
-            raise complaint(self._text, node.at, f"no function {name!r}; {nearest_names(name, KNOWN)}")
+            raise complaint(self._text, node.at, f"no function {name!r}; {offer(name, KNOWN)}")
         low, high = KNOWN[name]
         if not low <= count <= high:
             takes = str(low) if low == high else f"{low} or more"

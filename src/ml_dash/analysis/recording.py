@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import check_topic
 from ..errors import InvalidTopic, MissingExtra, TrackNotFound
+from ..names import offer
 from ..store import Entry, Window
-from .tabular import needs
 from .track import TrackAnalysis
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Recording:
             TrackNotFound: nobody recorded it; the message names the nearest topics.
         """
         if not self.has(topic):
-            hint = needs(".tables").nearest_names(str(topic), self.topics())
+            hint = offer(str(topic), self.topics())
             raise TrackNotFound(f"no topic {topic!r} in {self.prefix}; {hint}")
         return ReadTrack(self, topic)
 

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import InvalidQuery
-from .tables import nearest_names
+from ..names import offer
 
 NAMES = ("linear", "hold", "nearest", "slerp:wxyz", "slerp:xyzw", "angle", "angle:deg")
 ORDERS = ("wxyz", "xyzw")
@@ -145,5 +145,5 @@ def check_keys(how: dict[str, str], columns: dict[str, list[str]]) -> None:
         known.update(names, (f"{topic}.{name}" for name in names))
     for key in how:
         if key not in known:
-            hint = nearest_names(key, sorted(known))
+            hint = offer(key, sorted(known))
             raise InvalidQuery(f"how names {key!r}, which is no topic and no column; {hint}")

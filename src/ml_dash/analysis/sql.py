@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from ..errors import InvalidQuery, TrackNotFound
-from .tables import nearest_names
+from ..names import offer
 
 _TEXT = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _NAME = re.compile(r'"((?:[^"]|"")+)"|(\w+)')
@@ -62,5 +62,5 @@ def _unknown(error: Exception, tables: Mapping[str, Any]) -> Exception:
     missing = re.search(r"Table with name (.+?) does not exist", str(error))
     if missing is None:
         return InvalidQuery(f"sql: {error}")
-    hint = nearest_names(missing[1], sorted(tables))
+    hint = offer(missing[1], sorted(tables))
     return TrackNotFound(f"sql: no topic {missing[1]!r}; {hint}; a topic with a slash stands in double quotes")

@@ -5,10 +5,9 @@ A column whose name itself contains dots or brackets is found by its whole name 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..entry import MAX_EXACT_INT
 from ..errors import InvalidQuery, InvalidWindow, TrackNotFound
 from ..formats.arrow import from_text, is_json, null_of, table_from_entries
 from ..formats.arrow_types import one_chunk
+from ..names import offer
 
 Floats = NDArray[np.float64]
 Path = tuple[str | int, ...]
@@ -28,18 +28,6 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(-?\d+)\]")
 
 
 # ---------------------------------------------------------------- names
-
-
-def nearest_names(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that offers the names most like this one, or all of a few."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, 3, 0.5)
-    if close:
-        return "did you mean " + " or ".join(map(repr, close)) + "?"
-    if not names:
-        return "there is none"
-    shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-    return f"known: {shown}"
 
 
 def columns_of(table: pa.Table) -> list[str]:
@@ -54,7 +42,7 @@ def split_reference(reference: str, topics: Collection[str]) -> tuple[str, str |
     for cut in sorted((m.start() for m in re.finditer(r"[.\[]", reference)), reverse=True):
         if reference[:cut] in topics:
             return reference[:cut], reference[cut:].removeprefix(".")
-    raise TrackNotFound(f"no topic {reference!r}; {nearest_names(reference, sorted(topics))}")
+    raise TrackNotFound(f"no topic {reference!r}; {offer(reference, sorted(topics))}")
 
 
 def resolve(schema: pa.Schema, column: str) -> Path:
@@ -66,7 +54,7 @@ def resolve(schema: pa.Schema, column: str) -> Path:
         if column[:cut] in schema.names and steps is not None:
             return (column[:cut], *steps)
     known = [field.name for field in schema if null_of(field) is None]
-    raise InvalidWindow(f"no column {column!r}; {nearest_names(column, known)}")
+    raise InvalidWindow(f"no column {column!r}; {offer(column, known)}")
 
 
 def _steps(text: str) -> Path | None:
@@ -111,7 +99,7 @@ def _part(array: pa.Array, step: str | int, name: str, whole: str) -> pa.Array:
             raise InvalidWindow(f"no column {name!r}: {whole!r} is {array.type}, which has no parts by name")
         parts = [field.name for field in array.type]
         if step not in parts:
-            raise InvalidWindow(f"no column {name!r}: {whole!r} has no part {step!r}; {nearest_names(step, parts)}")
+            raise InvalidWindow(f"no column {name!r}: {whole!r} has no part {step!r}; {offer(step, parts)}")
         return pc.struct_field(array, parts.index(step))
     return _item(array, step, name, whole)
 

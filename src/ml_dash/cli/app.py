@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -51,9 +50,10 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with the nearest names offered."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            close = get_close_matches(args[0], COMMANDS, 2, 0.5)
-            hint = f" Did you mean {' or '.join(close)}?" if close else " See 'ml-dash --help'."
-            raise click.UsageError(f"No command {args[0]!r}.{hint}", ctx)
+            from ..names import nearest, offer
+
+            hint = offer(args[0], COMMANDS) if nearest(args[0], COMMANDS) else "see 'ml-dash --help'"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -113,7 +113,7 @@ def _explain(error: Exception) -> int:
         traceback.print_exc()
     if isinstance(error, MlDashError):
         click.echo(f"Error: {error}", err=True)
-        return USAGE if isinstance(error, (ValueError, MissingExtra)) else PROBLEM
+        return USAGE if isinstance(error, (ValueError, LookupError, MissingExtra)) else PROBLEM
     if isinstance(error, OSError):
         click.echo(f"Error: {_of_file(error)}", err=True)
         return PROBLEM

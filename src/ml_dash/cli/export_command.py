@@ -65,6 +65,7 @@ def export(
     chosen = [infos[topic] for topic in options.matching(infos, topics, prefix)]
     form = form or SUFFIXES.get(Path(output or "").suffix, "jsonl")
     window = options.window_of(chosen, start, end, columns)
+    options.check_columns(store, [Track(kind, info.topic) for info in chosen], window.columns)
     targets = _targets(chosen, output, form)
     if targets is None:
         _print(store, Track(kind, chosen[0].topic), window, form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ from .times import MomentType
 if TYPE_CHECKING:
     from ..errors import MlDashError
     from ..experiment import Experiment
-    from ..store import TrackInfo, Window
+    from ..store import Entry, Store, Track, TrackInfo, Window
     from .reading import Place
     from .times import Moment
 
@@ -159,9 +159,11 @@ def _not_one(catalog: Place, text: str, error: MlDashError) -> MlDashError:
 
 
 def _latest(catalog: Place) -> str:
+    from ..errors import ExperimentNotFound
+
     known = [info for info in catalog.experiments() if info.started_at]
     if not known:
-        raise click.ClickException(f"nothing was recorded in {where(catalog)}")
+        raise ExperimentNotFound(f"nothing was recorded in {where(catalog)}")
     return max(known, key=lambda info: info.started_at or "").prefix
 
 
@@ -193,17 +195,16 @@ def open_run(root: str, prefix: str) -> Experiment:
 
 def matching(topics: Iterable[str], patterns: Sequence[str], prefix: str) -> list[str]:
     """The topics that match any pattern (all without one); raises TrackNotFound for one in vain."""
-    from ..catalog import matches, nearest
+    from ..catalog import matches
     from ..errors import TrackNotFound
+    from ..names import offer
 
     known = list(topics)
     found: set[str] = set(known if not patterns else ())
     for pattern in patterns:
         hits = {topic for topic in known if matches(topic, pattern)}
         if not hits:
-            close = nearest(pattern, known)
-            hint = f"; did you mean {' or '.join(close)}?" if close else f"; see 'ml-dash ls {prefix}'"
-            raise TrackNotFound(f"no topic {pattern!r} in {prefix}{hint}")
+            raise TrackNotFound(f"no topic {pattern!r} in {prefix}; {offer(pattern, known)}")
         found |= hits
     return [topic for topic in known if topic in found]
 
@@ -216,6 +217,50 @@ def window_of(
 
     stamps = [stamp for info in infos for stamp in (info.first_timestamp, info.last_timestamp) if stamp is not None]
     first, last = min(stamps, default=None), max(stamps, default=None)
-    names = tuple(name for name in columns.split(",") if name) if columns is not None else None
     low, high = (None if moment is None else moment.at(first, last) for moment in (start, end))
-    return Window(low, high, names)
+    return Window(low, high, _names(columns))
+
+
+def _names(columns: str | None) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    names = tuple(name for part in columns.split(",") if (name := part.strip()))
+    if not names:
+        raise click.BadParameter("names no column", param_hint="--columns")
+    return names
+
+
+def check_columns(store: Store, tracks: Sequence[Track], columns: Sequence[str] | None) -> None:
+    """Every column is one that some of the series has; raises InvalidWindow with the nearest names."""
+    from ..errors import InvalidWindow
+    from ..names import offer
+    from ..store import Window, fixed_names
+
+    for name in columns or ():
+        fixed = name in fixed_names(tracks[0].kind) if tracks else True
+        if not fixed and not any(_first(store, track, Window(columns=(name,))) for track in tracks):
+            topics = ", ".join(track.topic for track in tracks[:3]) + (", ..." if len(tracks) > 3 else "")
+            raise InvalidWindow(f"no column {name!r} in {topics}; {offer(name, _columns_of(store, tracks))}")
+
+
+def _columns_of(store: Store, tracks: Sequence[Track]) -> list[str]:
+    """The fields of some series, and the parts of those that are dicts in their first entries."""
+    from ..store import Window
+
+    chosen = {track.topic for track in tracks}
+    infos = [info for kind in {track.kind for track in tracks} for info in store.tracks(kind)]
+    parts = [part for track in tracks for entry in _first(store, track, Window()) for part in _parts(entry)]
+    return list(dict.fromkeys([name for info in infos if info.topic in chosen for name in info.columns] + parts))
+
+
+def _parts(value: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name, inner in value.items():
+        if above:
+            yield f"{above}{name}"
+        if isinstance(inner, dict):
+            yield from _parts(inner, f"{above}{name}.")
+
+
+def _first(store: Store, track: Track, window: Window) -> list[Entry]:
+    """The first entries of a window."""
+    return next(iter(store.read(track, window)), [])

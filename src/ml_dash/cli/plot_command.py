@@ -84,8 +84,8 @@ def _draw(store: Store, track: Track, window: Window, columns: Sequence[str], he
 
 def _chosen(series: Series, columns: Sequence[str], topic: str) -> Mapping[str, Sequence[float | None]]:
     """The columns that were named, whole fields with all their parts; raises InvalidWindow for one in vain."""
-    from ..catalog import nearest
     from ..errors import InvalidWindow
+    from ..names import offer
 
     if not columns:
         return series.columns
@@ -93,8 +93,7 @@ def _chosen(series: Series, columns: Sequence[str], topic: str) -> Mapping[str, 
     for column in columns:
         parts = {n: v for n, v in series.columns.items() if n == column or n.startswith((f"{column}[", f"{column}."))}
         if not parts:
-            close = nearest(column, series.columns) or list(series.columns)[:6]
-            raise InvalidWindow(f"no column {column!r} with numbers in {topic}; known are {', '.join(close) or 'none'}")
+            raise InvalidWindow(f"no column {column!r} with numbers in {topic}; {offer(column, series.columns)}")
         chosen.update(parts)
     return chosen
 

@@ -99,7 +99,8 @@ def tail(
     catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store, tracks = _chosen(dash_root, prefix, kind, topics, allow_none=follow)
-    window = _window(store, tracks, None, None, columns)
+    may_come = follow and catalog.find(prefix).status == "running"
+    window = _window(store, tracks, None, None, columns, may_come=may_come)
     ends = {track: last_entries(store, track, window, lines) for track in tracks}
     if follow:
         entries = [(track, entry) for track, found in ends.items() for entry in found]
@@ -139,12 +140,28 @@ def _chosen(
 
 
 def _window(
-    store: Store, tracks: Sequence[Track], start: Moment | None, end: Moment | None, columns: str | None
+    store: Store,
+    tracks: Sequence[Track],
+    start: Moment | None,
+    end: Moment | None,
+    columns: str | None,
+    *,
+    may_come: bool = False,
 ) -> Window:
+    """The window that is asked for; a column nobody recorded is an error, unless a run may still record it."""
+    from ..errors import InvalidWindow
+
     relative = any(moment is not None and moment.relative_to for moment in (start, end))
     infos = store.tracks(tracks[0].kind) if relative and tracks else []
     chosen = {track.topic for track in tracks}
-    return options.window_of([info for info in infos if info.topic in chosen], start, end, columns)
+    window = options.window_of([info for info in infos if info.topic in chosen], start, end, columns)
+    try:
+        options.check_columns(store, tracks, window.columns)
+    except InvalidWindow as error:
+        if not may_come:
+            raise
+        note(f"so far {error}")
+    return window
 
 
 def last_entries(store: Store, track: Track, window: Window, count: int) -> list[Entry]:

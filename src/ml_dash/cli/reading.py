@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from ..store import Store, Track, Window
 
 
+class NoFolder(click.ClickException):
+    """The root that was given is no folder."""
+
+    exit_code = 2
+
+
 class Place(Protocol):
     """Experiments that can be looked at: a `LocalCatalog` or an `HttpCatalog`."""
 
@@ -30,7 +36,7 @@ def place_of(root: str) -> Place:
     """The experiments under a root folder, or on a server where the root is its address (token: `ML_DASH_TOKEN`).
 
     Raises:
-        ClickException: the root is no folder.
+        NoFolder: the root is no folder.
     """
     if is_address(root):
         from ..http_catalog import HttpCatalog
@@ -47,7 +53,7 @@ def catalog_of(root: str) -> LocalCatalog:
     """The experiments under a root folder.
 
     Raises:
-        UsageError: it is a server's address. ClickException: it is no folder.
+        UsageError: it is a server's address. NoFolder: it is no folder.
     """
     from ..catalog import LocalCatalog
 
@@ -56,7 +62,7 @@ def catalog_of(root: str) -> LocalCatalog:
     catalog = LocalCatalog(root, readonly=True)
     if not catalog.root.is_dir():
         what = "is a file, not a folder" if catalog.root.exists() else "does not exist"
-        raise click.ClickException(f"{catalog.root} {what}: give --dash-root, or set ML_DASH_ROOT")
+        raise NoFolder(f"{catalog.root} {what}: give --dash-root, or set ML_DASH_ROOT")
     return catalog
 
 

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
 from ..entry import MAX_EXACT_INT
 from ..errors import InvalidFile
+from ..names import offer
 from .model import ABSENT, UNITS, Frame
 
 _NAMES = (
@@ -64,15 +64,7 @@ def _wanted(names: Sequence[str], wanted: str) -> str:
     for name in names:
         if wanted in (name, name.strip(), base_name(name)[0]):
             return name
-    raise InvalidFile(f"no column {wanted!r} for the timestamp; {offered(wanted, names)}")
-
-
-def offered(wanted: str, names: Sequence[str]) -> str:
-    """The end of a sentence about a column that does not exist: the nearest ones, or what there is."""
-    close = get_close_matches(wanted, names, 3, 0.6)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"columns are {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+    raise InvalidFile(f"no column {wanted!r} for the timestamp; {offer(wanted, names)}")
 
 
 def guess_unit(name: str, values: Sequence[Any]) -> str:

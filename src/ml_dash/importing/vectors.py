@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from ..errors import InvalidFile
+from ..names import offer
 from .model import ABSENT, Chunk, Frame, Options
-from .times import base_name, offered
+from .times import base_name
 
 _AXIS = re.compile(r"(.*?)[_./ ]?([xyzwXYZW])")
 _NUMBERED = re.compile(r"(.*?)[_.\[ ]?(\d+)\]?")
@@ -54,7 +55,7 @@ def _known(names: Sequence[str], wanted: str) -> str:
     for name in names:
         if wanted in (name, name.strip(), base_name(name)[0]):
             return name
-    raise InvalidFile(f"no column {wanted!r}; {offered(wanted, names)}")
+    raise InvalidFile(f"no column {wanted!r}; {offer(wanted, names)}")
 
 
 def _by_topic(
