@@ -429,9 +429,9 @@ class Bucket:
         return self.objects[key]
 
     def keys(self, folder: str = "") -> Iterator[str]:
-        """The keys below a folder."""
+        """The keys below a folder, which is a whole part of the path, as obstore lists."""
         self.world.step()
-        yield from [key for key in self.objects if key.startswith(folder)]
+        yield from [key for key in self.objects if not folder or key.startswith(f"{folder}/")]
 
     def delete(self, key: str) -> None:
         """Remove an object."""

@@ -11,7 +11,8 @@ from .address import check_prefix
 from .catalog import ExperimentInfo, matches, not_found
 from .errors import StoreUnavailable
 from .store import KINDS, MERGED, Document
-from .stores.archive import Archive, ArchivedObject, Bucket, open_bucket
+from .stores.archive import Archive, ArchivedObject
+from .stores.bucket import Bucket, open_bucket
 from .stores.claims import Claims
 from .stores.compactor import Compactor, Policy
 from .stores.mongo import MongoStore

@@ -10,16 +10,21 @@ object is there before its header, and goes only after no header named it for a 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterator
+import re
+from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ..errors import MissingExtra, StoreUnavailable
+from ..errors import StoreUnavailable
+from ..store import KINDS
+from .bucket import Bucket
 from .merging import current
 from .mongo_driver import Doc
 from .mongo_tables import Tables
 from .segments import LIVE, PARQUET, Header, check_body
+
+LONGEST = 180
+"""Of a name in a key. Four of them, what stands around them and a folder of the bucket's URL fit into a key."""
 
 
 class ArchivedObject(NamedTuple):
@@ -33,146 +38,22 @@ class ArchivedObject(NamedTuple):
     size_bytes: int
 
 
-class Bucket:
-    """Objects under a URL: `s3://bucket/folder`, `file:///folder` or `memory:///`.
-
-    For S3, credentials, region and endpoint come from the usual `AWS_*` variables or the machine's role.
-    """
-
-    def __init__(self, store: Any, url: str) -> None:
-        self._store, self.url = store, url.rstrip("/")
-
-    def put(self, key: str, body: bytes) -> None:
-        """Store an object, replacing one of the same key."""
-        import obstore
-
-        with reaching(self.url):
-            obstore.put(self._store, key, body)
-
-    def size(self, key: str) -> int | None:
-        """The object's bytes, None where there is none."""
-        import obstore
-
-        try:
-            with reaching(self.url):
-                return int(obstore.head(self._store, key)["size"])
-        except FileNotFoundError:
-            return None
-
-    def open(self, key: str, size: int) -> Any:
-        """The object as a seekable file that fetches what is read; raises FileNotFoundError where there is none."""
-        return _RangeFile(self, key, size)
-
-    def range(self, key: str, start: int, end: int) -> bytes:
-        """Some bytes of an object."""
-        import obstore
-
-        with reaching(self.url):
-            return bytes(obstore.get_range(self._store, key, start=start, end=end))
-
-    def keys(self, folder: str = "") -> Iterator[str]:
-        """Every key below a folder."""
-        import obstore
-
-        with reaching(self.url):
-            for page in obstore.list(self._store, prefix=folder or None):
-                yield from (str(found["path"]) for found in page)
-
-    def delete(self, key: str) -> None:
-        """Remove an object; one that is gone is no error."""
-        import obstore
-
-        try:
-            with reaching(self.url):
-                obstore.delete(self._store, key)
-        except FileNotFoundError:
-            pass
-
-
-class reaching:
-    """What obstore raises, as this package's errors; a missing object stays FileNotFoundError."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from obstore.exceptions import BaseError
-
-        if isinstance(error, BaseError) and not isinstance(error, FileNotFoundError):
-            raise StoreUnavailable(f"archive {self._url}: {type(error).__name__}: {error}") from error
-
-
-def open_bucket(url: str, **options: Any) -> Bucket:
-    """The bucket of a URL.
-
-    Args:
-        url: `s3://bucket/folder`, `file:///folder`, `memory:///`; never with credentials in it.
-        options: as `obstore.store.from_url` takes them (endpoint, region, credentials); default: the environment.
-
-    Raises:
-        MissingExtra: obstore is not installed.
-    """
-    try:
-        from obstore.store import from_url
-    except ImportError:
-        raise MissingExtra("obstore", "s3") from None
-    return Bucket(from_url(url, **options), url)
-
-
-class _RangeFile(io.RawIOBase):
-    """An object as a file for pyarrow: each read is one ranged request, the end of the file is fetched once."""
-
-    TAIL = 64 << 10
-
-    def __init__(self, bucket: Bucket, key: str, size: int) -> None:
-        super().__init__()
-        self._bucket, self._key, self._size = bucket, key, size
-        self._place = 0
-        self._tail_at = max(0, size - self.TAIL)
-        self._tail = bucket.range(key, self._tail_at, size)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = start + offset
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def size(self) -> int:
-        """The object's bytes."""
-        return self._size
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self._size if size is None or size < 0 else min(self._size, self._place + size)
-        start, self._place = self._place, max(self._place, end)
-        if start >= end:
-            return b""
-        if start >= self._tail_at:
-            return self._tail[start - self._tail_at : end - self._tail_at]
-        return self._bucket.range(self._key, start, end)
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 def folder_of(prefix: str, kind: str, topic: str | None = None) -> str:
     """Where the objects of a series are, or with no topic those of all series of a kind."""
     owner, project, *rest = prefix.split("/")
     names = {"kind": kind, "owner": owner, "project": project, "experiment": "/".join(rest)}
     if topic is not None:
         names["topic"] = topic
-    return "/".join(f"{name}={quote(value, safe='')}" for name, value in names.items())
+    return "/".join(f"{name}={_encoded(value)}" for name, value in names.items())
+
+
+def _encoded(value: str) -> str:
+    """Percent-encoded; a long one is cut and ends in `~hash`, so that a key has at most 1,024 bytes, as S3 demands."""
+    text = quote(value, safe="")
+    if len(text) <= LONGEST:
+        return text
+    digest = hashlib.sha256(value.encode()).hexdigest()[:16]
+    return f"{re.sub('%.?$', '', text[: LONGEST - 17])}~{digest}"
 
 
 class Archive:
@@ -189,7 +70,7 @@ class Archive:
 
     def wants(self, header: Header) -> bool:
         """Whether a segment is a part that may move: compacted, and what it replaced is gone."""
-        return header["lv"] > 0 and header["enc"] == PARQUET and "obj" not in header and not header.get("of")
+        return header["lv"] > 0 and header["enc"] == PARQUET and "obj" not in header and bool(header.get("swept"))
 
     def store(self, doc: Doc, *, older_than: float = float("inf")) -> int:
         """Copy a series' parts to the bucket and publish them there; the copies in the database go later.
@@ -250,7 +131,7 @@ class Archive:
         """
         named: dict[str, set[str]] = {}
         deleted = 0
-        for key in self.bucket.keys("kind="):
+        for key in chain.from_iterable(self.bucket.keys(f"kind={kind}") for kind in KINDS):
             t = key.rsplit("/", 1)[-1].split("-")[0]
             if t not in named:
                 named[t] = self._named(t)

@@ -34,6 +34,7 @@ from .segments import (
     describe_part,
     encode_entries,
     rank,
+    received,
 )
 
 MAX_PART_BYTES = 12 << 20
@@ -54,6 +55,8 @@ class Policy:
         part_entries: entries of one part.
         max_inputs: segments merged at once.
         archive_after_s: age at which a part moves to the archive; None keeps everything in the database.
+        keep_s: age, counted from when they came, at which entries are deleted; at once with all they were compacted
+            with, so never earlier. None keeps them for ever.
     """
 
     grace_s: float = 60.0
@@ -65,6 +68,7 @@ class Policy:
     part_entries: int = 65_536
     max_inputs: int = 4096
     archive_after_s: float | None = None
+    keep_s: float | None = None
 
 
 log = logging.getLogger("ml_dash")
@@ -136,7 +140,7 @@ class Compactor:
         stamp = {
             "t": doc["_id"], "st": LIVE, "s0": min(header["s0"] for header in inputs), "s1": newest["s1"],
             "lv": newest["lv"] + 1, "set": self._tables.new_id(), "b": 0, "c": "",
-            "k": max((cut["s1"] for cut in cuts), default=0),
+            "k": max((cut["s1"] for cut in cuts), default=0), "got": max(map(received, inputs)),
         }  # fmt: skip
         replaced = [name for header in inputs for name in (header["_id"], *header.get("of", ()))]
         try:

@@ -36,7 +36,7 @@ PLANS = 5
 
 
 class Objects(Protocol):
-    """Where archived bodies are: `archive.Bucket`."""
+    """Where archived bodies are: `bucket.Bucket`."""
 
     def open(self, key: str, size: int) -> Any:
         """The object as a seekable file; raises FileNotFoundError where there is none."""
@@ -174,7 +174,8 @@ class Reader:
         columns = united_types(self._fields(header) for header in headers)
         if doc["kind"] != MERGED:
             first, last = min(header["a"] for header in headers), max(header["z"] for header in headers)
-            return TrackInfo(doc["topic"], 1 + int(max(header["hi"] for header in headers)), first, last, columns, size)
+            indices = 1 + int(max(header["hi"] for header in headers) - min(header["lo"] for header in headers))
+            return TrackInfo(doc["topic"], indices, first, last, columns, size)
         first, last = min(header["lo"] for header in headers), max(header["hi"] for header in headers)
         total = count(headers, _Load(self, [], -MAX_POSITION, MAX_POSITION, ["timestamp"]))
         return TrackInfo(doc["topic"], total, first, last, columns, size)

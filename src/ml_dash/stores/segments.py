@@ -14,6 +14,7 @@ A segment has a *header*, a small document that readers plan with, and a *body*,
               a, z     sequences only: lowest and highest timestamp
               of, set, part, parts    from the compactor: which segments this set replaces, until they went: swept
               k        deletions up to this number were applied
+              got      when its newest entries came; absent in what is as written, where it is `at`
               obj      archived: {key, size, sha256}; the body is an object in S3
     body    { _id: bid, body: bytes, at }   further pieces of a body above 12 MiB as `bid#1`, `bid#2`, ...
 
@@ -69,6 +70,11 @@ class Rank(NamedTuple):
 def rank(header: Header) -> Rank:
     """The segment's rank."""
     return Rank(header["s1"], header["lv"])
+
+
+def received(header: Header) -> float:
+    """When the newest entries of a segment came, in database time."""
+    return float(header.get("got", header["at"]))
 
 
 # ---------------------------------------------------------------- batches to pieces

@@ -17,7 +17,7 @@ from .compactor import Compactor, Policy, is_hit, is_loose, settled_sets
 from .merging import complete_sets
 from .mongo_driver import Doc, answering
 from .mongo_tables import Tables
-from .segments import Header
+from .segments import Header, received
 
 RARELY = 100
 """Passes between two looks at what was deleted and at the whole bucket."""
@@ -33,6 +33,7 @@ class Done:
     archived: int = 0
     swept: int = 0
     removed: int = 0
+    expired: int = 0
     failed: int = 0
 
 
@@ -87,6 +88,7 @@ class Upkeep:
         now, policy = self._tables.now(), self._policy
         if doc["gone"]:
             return self._remove_series(doc, now, done)
+        done.expired += self.expire(doc)
         done.swept += self.sweep(doc)
         headers = self._tables.live(doc["_id"])
         idle = all(header["at"] + policy.idle_s <= now for header in headers if header["lv"] == 0)
@@ -108,6 +110,8 @@ class Upkeep:
         times += [header["at"] + policy.idle_s for header in headers if is_loose(header, settled)]
         if self._archive is not None and policy.archive_after_s is not None:
             times += [header["at"] + policy.archive_after_s for header in headers if self._archive.wants(header)]
+        if policy.keep_s is not None:
+            times += [received(header) + policy.keep_s for header in headers]
         newest = self._tables.highest(doc["_id"])
         last = newest["s1"] if newest is not None else 0
         offs = [stub["off"] for stub in self._tables.stubs(doc["_id"]) if _may_go(stub, last)]
@@ -117,6 +121,19 @@ class Upkeep:
         # Never for good: an append that was on its way during this look counted on it.
         idle: float = now - max((header["at"] for header in headers), default=now)
         return now + max(policy.stub_s, 2.0 * idle)
+
+    # -------------------------------------------------------------- retention
+
+    def expire(self, doc: Doc) -> int:
+        """Delete the segments whose newest entries came too long ago; their number.
+
+        What such a segment was compacted from is as old, or older, and goes with it: nothing comes back.
+        """
+        if self._policy.keep_s is None:
+            return 0
+        now = self._tables.now()
+        old = [head["_id"] for head in self._tables.live(doc["_id"]) if received(head) + self._policy.keep_s <= now]
+        return self._tables.stub(old, now) if old else 0
 
     # -------------------------------------------------------------- sweep
 
