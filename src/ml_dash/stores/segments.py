@@ -74,7 +74,7 @@ def rank(header: Header) -> Rank:
 
 def received(header: Header) -> float:
     """When the newest entries of a segment came, in database time."""
-    return float(header.get("got", header["at"]))
+    return float(header["got"] if "got" in header else header["at"])
 
 
 # ---------------------------------------------------------------- batches to pieces
