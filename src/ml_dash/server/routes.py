@@ -155,6 +155,7 @@ FAULT = {
 RECEIPT = {"type": "object", "required": ["applied", "count"], "properties": {"applied": COUNT, "count": COUNT}}
 DOCUMENT = {"type": "object"}
 BYTES = {"type": "string", "format": "binary"}
+EVENT = {"type": "object", "properties": {"data": TEXT, "event": {"enum": ["end"]}}, "required": ["data"]}
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -261,7 +262,7 @@ FOLLOW = Operation(
     "follow",
     "Server-sent events with the entries that come behind the newest one, while they come.",
     (PREFIX, KIND, TOPIC, Param("start", "Behind this timestamp. Default: the newest.", SECONDS), FIRST, COLUMN),
-    answer={"text/event-stream": BYTES},
+    answer={"text/event-stream": EVENT},
 )
 READ_DOCUMENT = Operation(
     "GET",
