@@ -103,3 +103,14 @@ def test_bad_input(recorded: str, capsys: pytest.CaptureFixture[str], args: list
     assert says in err
     assert "Traceback" not in err
     assert found == code
+
+
+def test_the_help_of_doctor_names_every_threshold() -> None:
+    """None is forgotten, none is made up."""
+    from dataclasses import fields
+
+    from ml_dash.analysis.checks import Limits
+    from ml_dash.cli.doctor_command import LIMIT_HELP
+
+    named = LIMIT_HELP.split("Names: ")[1].rstrip(".").split(", ")
+    assert named == [field.name for field in fields(Limits)]

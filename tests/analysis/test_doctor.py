@@ -100,17 +100,26 @@ def test_stamps_that_go_back_repeat_or_jump() -> None:
 
 
 @pytest.mark.parametrize(
-    "times",
-    [np.arange(20) * 86_400.0, np.append(np.arange(200) / 100, 1.7e18)],
+    ("times", "found"),
+    [(np.arange(20) * 86_400.0, []), (np.append(np.arange(200) / 100, 1.7e18), ["jump"])],
     ids=["one a day", "one stamp in nanoseconds"],
 )
-def test_a_report_prints_where_steps_are_longer_than_a_jump(times: Any) -> None:
-    """Steps of days, or one beside which the others vanish in float64, leave a rate: that of the usual interval."""
+def test_a_jump_is_judged_by_the_usual_interval(times: Any, found: list[str]) -> None:
+    """A sensor that logs once a day does not jump; a step beside which the others vanish in float64 does, and leaves a
+    rate, that of the usual interval."""
     report = examine({"t": pa.table({"timestamp": times, "x": np.arange(len(times), dtype=float)})})
-    assert checks(report) == ["jump"]
+    assert checks(report) == found
     rate = report.lines()[0][3]
     assert float(rate.removesuffix(" Hz")) == pytest.approx(1 / np.median(np.diff(times)), rel=1e-3)
     assert rate in str(report)
+
+
+def test_events_that_are_hours_apart_are_no_jumps() -> None:
+    """Bursts of entries with pauses of hours are a track of events; an epoch that changes is a jump there too."""
+    random = np.random.default_rng(8)
+    times = np.cumsum(np.where(np.arange(200) % 5 == 4, 7200.0, random.exponential(1.0, 200)))
+    assert checks(examine({"t": sensor(times)})) == []
+    assert "jump" in checks(examine({"t": sensor(np.append(times, times[-1] + 1.7e9))}))
 
 
 def test_nan_beyond_a_share() -> None:
@@ -142,6 +151,50 @@ def test_a_frozen_sensor() -> None:
     constant = examine({"t": sensor(times, g=np.ones(len(times)))})
     assert constant.ok
     assert [finding.check for finding in constant.findings] == ["constant"]
+
+
+def test_a_smooth_signal_that_freezes() -> None:
+    """A signal without noise that stops for a fifth of the recording is flat; a rest at 0 is a note; limits decide."""
+    times = steady()
+    wave = np.sin(times * 1.7)
+    frozen, rest = wave.copy(), wave.copy()
+    frozen[1500:1900], rest[1500:1900] = frozen[1500], 0.0
+    report = examine({"t": sensor(times, wave=wave, frozen=frozen, rest=rest)})
+    assert [(one.severity, one.check, one.column) for one in report.findings] == [
+        ("problem", "flat", "frozen"),
+        ("note", "flat", "rest"),
+    ]
+    assert (report.problems[0].at, report.problems[0].value) == (pytest.approx(15.0), pytest.approx(3.99))
+    for limits in (Limits(freeze_s=5.0), Limits(freeze_share=0.25), Limits(freeze_s=math.inf)):
+        assert examine({"t": sensor(times, frozen=frozen)}, limits=limits).ok
+    command = np.clip(np.floor(times) / 5, 0, 3)  # steps and holds: it never moves with nearly every entry
+    assert examine({"t": sensor(times, command=command)}).ok
+
+
+def test_integers_freeze_too() -> None:
+    """Counts of a converter that stay the same, and a counter that stops, also beyond 2**53; flags and text do not."""
+    times = steady()
+    counts = np.random.default_rng(4).integers(1000, 1100, len(times))
+    counts[900:1300] = 1050
+    counter = np.arange(len(times)) + 2**60
+    counter[800:1200] = counter[800]
+    moving = np.arange(len(times)) + 2**60
+    report = examine({"t": sensor(times, counts=counts, counter=counter, moving=moving)})
+    assert [one.column for one in report.problems] == ["counts", "counter"]
+    flags = pa.table({"timestamp": times, "on": counts > 1050, "mode": ["go"] * len(times)})
+    assert examine({"t": flags}).findings == ()
+
+
+def test_what_the_recorder_counted_when_entries_came() -> None:
+    """A stored track ascends; late entries are a problem, stamps that merged a note."""
+    tables = {"t": sensor(steady())}
+    report = examine(tables, arrived={"t": (20, 500)})
+    assert [(one.check, one.severity) for one in report.findings] == [("backward", "problem"), ("repeated", "note")]
+    assert "20 of 2,500 entries came with an earlier stamp" in str(report)
+    assert "500 of 2,500 entries came with a stamp that was there already" in str(report)
+    for nothing in ((0, 0), (None, None)):
+        assert examine(tables, arrived={"t": nothing}).findings == ()
+    assert examine(tables, arrived={"t": (20, 0)}, limits=Limits(late_share=0.02)).ok
 
 
 def test_a_value_at_the_end_of_its_range_is_a_note() -> None:
@@ -178,6 +231,14 @@ def test_a_topic_that_stops_early() -> None:
     assert (checks(report, "late"), checks(report, "events")) == ([], [])
     notes = {(finding.topic, finding.check) for finding in report.findings if finding.severity == "note"}
     assert notes == {("late", "late"), ("events", "irregular")}
+
+
+def test_a_clock_that_jumped_makes_no_other_topic_stop_early() -> None:
+    """Its end says nothing about when the recording ended."""
+    jumped = steady()
+    jumped[1000:] += 1.7e9
+    report = examine({"jumped": sensor(jumped), "sound": sensor(steady())})
+    assert (checks(report, "jumped"), checks(report, "sound")) == (["jump"], [])
 
 
 def test_few_entries_are_not_judged() -> None:

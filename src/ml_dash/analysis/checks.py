@@ -1,24 +1,19 @@
-"""What can be wrong with one track, measured: its stamps, and each of its columns."""
+"""What can be wrong with the stamps of a track, measured; `values.py` looks at its columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InvalidQuery
-from ..formats.arrow import is_json
-from .tables import Floats, as_numbers, column, columns_of, timestamps
+from .tables import Floats, timestamps
 
 PROBLEM, NOTE = "problem", "note"
-LIVE_TURNS = 0.2
-"""A signal that turns up or down with this share of its changes carries noise; white noise turns with two thirds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +24,19 @@ class Limits:
         entries: tracks with fewer entries have no rate, and their columns are not judged.
         rate_share: a declared rate is missed when the measured one differs by more than this share.
         drop_share: a stretch (a tenth of the track) whose rate lies this share below the usual one.
-        jitter_share: the 95th percentile of |interval - usual interval| as a share of the usual one.
-        irregular_share: a track whose typical deviation is above this share records events; it has no rate to miss.
+        jitter_share: the 95th percentile of |interval - usual interval| as a share of the usual one; judged from ten
+            times `entries` on.
+        irregular_share: a track of which a quarter of the intervals are further off than this share of the usual one
+            records events; it has no rate to miss.
         gap_intervals: an interval of this many usual ones is a gap.
-        jump_s: a step of the clock of this much, forward or back, is a jump and no gap.
+        jump_s, jump_intervals: a step of the clock of both of these, forward or back, is a jump and no gap.
         repeat_share: stamps closer than this share of the usual interval count as repeated.
         nan_share: NaN and infinities above this share of a column's values.
+        late_share: entries that came with an earlier stamp than the last above this share of all.
         flat_s, flat_intervals: a noisy value that stays exactly the same for both of these; where that is the end of
             its range (and not 0), it is a note.
+        freeze_s, freeze_share: a value that changes with nearly every entry, and then stays exactly the same for both
+            of these (the second of the track's length) and for `flat_intervals`; a rest at 0 is a note. `inf`: none.
         stop_s, stop_intervals: a regular track that ends both of these before the recording does.
     """
 
@@ -47,10 +47,14 @@ class Limits:
     irregular_share: float = 0.5
     gap_intervals: float = 5.0
     jump_s: float = 3600.0
+    jump_intervals: float = 1000.0
     repeat_share: float = 0.001
+    late_share: float = 0.0
     nan_share: float = 0.01
     flat_s: float = 1.0
     flat_intervals: int = 50
+    freeze_s: float = 2.0
+    freeze_share: float = 0.1
     stop_s: float = 1.0
     stop_intervals: float = 20.0
 
@@ -93,6 +97,7 @@ class Stamps:
     regular: bool = False
     gaps: int = 0
     longest_gap_s: float | None = None
+    jumps: int = 0
 
     @property
     def interval_s(self) -> float | None:
@@ -113,10 +118,12 @@ def stamps(topic: str, table: pa.Table, limits: Limits, declared_hz: float | Non
         return Stamps(len(times), float(times.min()), float(times.max())), [lost]
     usual = float(np.median(forward))
     deviation = np.abs(forward - usual)
-    regular = float(np.median(deviation)) <= limits.irregular_share * usual
-    gaps = _gaps(steps, usual, limits) if regular else np.zeros(0, np.int64)
+    regular = float(np.percentile(deviation, 75)) <= limits.irregular_share * usual
+    jump_s = max(limits.jump_s, limits.jump_intervals * (usual if regular else float(np.percentile(forward, 95))))
+    gaps = np.flatnonzero((steps > limits.gap_intervals * usual) & (steps < jump_s) & regular)
+    jumps = np.flatnonzero(np.abs(steps) >= jump_s)
     recorded = np.delete(steps, gaps)
-    recorded = recorded[(recorded > 0) & (recorded < limits.jump_s)]
+    recorded = recorded[(recorded > 0) & (recorded < jump_s)]
     measured = Stamps(
         entries=len(times),
         start=float(times.min()),
@@ -127,13 +134,14 @@ def stamps(topic: str, table: pa.Table, limits: Limits, declared_hz: float | Non
         regular=regular,
         gaps=len(gaps),
         longest_gap_s=float(steps[gaps].max()) if len(gaps) else None,
+        jumps=len(jumps),
     )
-    found = [*_order(topic, times, steps, usual, limits), *_pace(topic, times, steps, gaps, measured, limits)]
+    found = [
+        *_order(topic, times, steps, usual, limits),
+        *_jumps(topic, times, steps, jumps),
+        *_pace(topic, times, steps, gaps, measured, limits),
+    ]
     return measured, [*found, *_declared(topic, measured, declared_hz, limits)]
-
-
-def _gaps(steps: Floats, usual: float, limits: Limits) -> NDArray[np.int64]:
-    return np.flatnonzero((steps > limits.gap_intervals * usual) & (steps < limits.jump_s))
 
 
 def _order(topic: str, times: Floats, steps: Floats, usual: float, limits: Limits) -> Iterator[Finding]:
@@ -149,7 +157,9 @@ def _order(topic: str, times: Floats, steps: Floats, usual: float, limits: Limit
         share = len(close) / len(times)
         message = f"{len(close)} stamps ({share:.1%}) repeat the one before"
         yield Finding(topic, "repeated", PROBLEM, message, at=at, value=share)
-    jumps = np.flatnonzero(np.abs(steps) >= limits.jump_s)
+
+
+def _jumps(topic: str, times: Floats, steps: Floats, jumps: NDArray[np.int64]) -> Iterator[Finding]:
     if len(jumps):
         first = int(jumps[0])
         message = f"the clock jumps {_times(len(jumps))}, first by {steps[first]:+.6g} s"
@@ -169,7 +179,7 @@ def _pace(
         yield Finding(topic, "gap", PROBLEM, message, at=float(times[longest]), value=float(steps[longest]))
     usual = measured.interval_s or 0.0
     share = (measured.jitter_s or 0.0) / usual
-    if share > limits.jitter_share:
+    if share > limits.jitter_share and len(steps) >= 10 * limits.entries:
         message = f"jitter: 5 % of the intervals are off by {measured.jitter_s:.3g} s or more ({share:.0%})"
         yield Finding(topic, "jitter", PROBLEM, message, value=share)
     yield from _drops(topic, times, steps, usual, limits)
@@ -207,104 +217,17 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-# ---------------------------------------------------------------- columns
+def arrival(topic: str, entries: int, late: int | None, repeated: int | None, limits: Limits) -> Iterator[Finding]:
+    """What the recorder counted when the entries came: a stored track ascends and shows none of it.
 
-
-def columns(topic: str, table: pa.Table, measured: Stamps, limits: Limits) -> Iterator[Finding]:
-    """What is wrong with the columns of a track."""
-    times = timestamps(table)
-    for name in columns_of(table):
-        field, array = column(table, name)
-        if pa.types.is_struct(field.type):
-            parts = [(f"{name}.{part.name}", pc.struct_field(array, at)) for at, part in enumerate(field.type)]
-        else:
-            parts = [(name, array)]
-        for part, values in parts:
-            one = pa.field(part, values.type, metadata=field.metadata)
-            yield from _column(topic, one, values, times, measured, limits)
-
-
-def _column(
-    topic: str, field: pa.Field, array: pa.Array, times: Floats, measured: Stamps, limits: Limits
-) -> Iterator[Finding]:
-    drift = _drift(field, array)
-    if drift:
-        yield Finding(topic, "drift", PROBLEM, f"{field.name} {drift}", field.name)
-        return
-    if not _is_float(field.type) or len(array) - array.null_count < limits.entries:
-        return
-    if array.null_count:
-        valid = array.is_valid()
-        times, array = times[valid.to_numpy(zero_copy_only=False)], array.filter(valid)
-    values = as_numbers(field, array).reshape(len(array), -1)
-    wrong = ~np.isfinite(values)
-    share = float(wrong.mean())
-    if share > limits.nan_share:
-        at = float(times[int(wrong.any(axis=1).argmax())])
-        message = f"{field.name}: {share:.1%} of the values are NaN or infinite"
-        yield Finding(topic, "nan", PROBLEM, message, field.name, at, share)
-    if measured.interval_s is not None:
-        yield from _flat(topic, field.name, values, times, measured.interval_s, limits)
-
-
-def _is_float(kind: Any) -> bool:
-    while pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_floating(kind))
-
-
-def _drift(field: pa.Field, array: pa.Array) -> str:
-    """How a column's type or length changes, or nothing."""
-    if pa.types.is_list(field.type):
-        lengths = pc.min_max(pc.list_value_length(array)).as_py()
-        low, high = lengths["min"], lengths["max"]
-        return f"has lists of {low} to {high} items" if low != high else ""
-    if not is_json(field):
-        return ""
-    heads = pc.value_counts(pc.utf8_slice_codeunits(array.drop_null(), 0, 1))
-    shares: dict[str, int] = {}
-    for one in heads.to_pylist():
-        kind = _KINDS.get(one["values"], "number")
-        shares[kind] = shares.get(kind, 0) + one["counts"]
-    listed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(shares.items(), key=lambda item: -item[1]))
-    return f"changes its type: {listed}" if len(shares) > 1 else f"changes its keys or types inside: {listed}"
-
-
-_KINDS = {'"': "text", "[": "list", "{": "dict", "t": "bool", "f": "bool", "n": "null"}
-
-
-def _flat(topic: str, name: str, values: Floats, times: Floats, interval_s: float, limits: Limits) -> Iterator[Finding]:
-    same = values[1:] == values[:-1]
-    for item in range(values.shape[1]):
-        part = name if values.shape[1] == 1 else f"{name}[{item}]"
-        changes = np.flatnonzero(~same[:, item])
-        if not len(changes):
-            yield Finding(topic, "constant", NOTE, f"{part} never changes from {values[0, item]:g}", part)
-            continue
-        bounds = np.concatenate([[-1], changes, [len(same)]])
-        longest = int(np.diff(bounds).argmax())
-        first, last = int(bounds[longest]) + 1, int(bounds[longest + 1])
-        length = float(times[last] - times[first])
-        long_enough = length >= limits.flat_s and length >= limits.flat_intervals * interval_s
-        if long_enough and _is_live(np.concatenate([values[:first, item], values[last + 1 :, item]])):
-            yield _stuck(topic, part, values[:, item], times, first, last)
-
-
-def _stuck(topic: str, part: str, values: Floats, times: Floats, first: int, last: int) -> Finding:
-    """A frozen sensor; or one at the end of its range, which may be just what happened: a note."""
-    value, length = float(values[first]), float(times[last] - times[first])
-    if value and abs(value) >= float(np.nanmax(np.abs(values))):
-        message = f"{part} stays at its limit {value:g} for {length:.3g} s"
-        return Finding(topic, "clipped", NOTE, message, part, float(times[first]), length)
-    message = f"{part} stays at {value:g} for {length:.3g} s, though it carries noise elsewhere"
-    return Finding(topic, "flat", PROBLEM, message, part, float(times[first]), length)
-
-
-def _is_live(values: Floats) -> bool:
-    """Whether a signal carries noise: it changes with most entries, now up, now down. A smooth one may simply rest."""
-    change = np.diff(values)
-    change = change[change != 0]
-    if len(change) < max(0.5 * len(values), 2):
-        return False
-    turns = np.count_nonzero((change[1:] > 0) != (change[:-1] > 0))
-    return bool(turns >= LIVE_TURNS * len(change))
+    Args:
+        entries: of the track as stored.
+        late, repeated: how many entries came with a stamp below, or equal to, an earlier one; None: not counted.
+    """
+    appended = entries + (repeated or 0)
+    if late and late > limits.late_share * appended:
+        message = f"{late:,} of {appended:,} entries came with an earlier stamp than one before; sorted when stored"
+        yield Finding(topic, "backward", PROBLEM, message, value=late / appended)
+    if repeated and repeated > limits.repeat_share * appended:
+        message = f"{repeated:,} of {appended:,} entries came with a stamp that was there already; merged when stored"
+        yield Finding(topic, "repeated", NOTE, message, value=repeated / appended)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..errors import InvalidQuery
 from ..names import offer
-from . import checks
+from . import checks, values
 from .checks import NOTE, PROBLEM, Finding, Limits, Stamps
 
 __all__ = ["Finding", "Limits", "Report", "Stamps", "examine"]
@@ -99,7 +99,11 @@ def describe(finding: Finding) -> str:
 
 
 def examine(
-    tables: Mapping[str, pa.Table], *, limits: Limits | None = None, rates_hz: Mapping[str, float] | None = None
+    tables: Mapping[str, pa.Table],
+    *,
+    limits: Limits | None = None,
+    rates_hz: Mapping[str, float] | None = None,
+    arrived: Mapping[str, tuple[int | None, int | None]] | None = None,
 ) -> Report:
     """Check tables by topic.
 
@@ -108,6 +112,7 @@ def examine(
             back.
         limits: thresholds.
         rates_hz: declared rates by topic.
+        arrived: of stored tracks, how many entries came with a stamp below, and equal to, an earlier one.
 
     Raises:
         InvalidQuery: a declared rate that is not above 0, or of a topic that is not there.
@@ -123,7 +128,9 @@ def examine(
     for topic, table in tables.items():
         measured[topic], found = checks.stamps(topic, table, limits, declared.get(topic))
         findings += found
-        findings += checks.columns(topic, table, measured[topic], limits)
+        late, repeated = (arrived or {}).get(topic, (None, None))
+        findings += checks.arrival(topic, measured[topic].entries, late, repeated, limits)
+        findings += values.columns(topic, table, measured[topic], limits)
         if not measured[topic].entries:
             findings.append(Finding(topic, "empty", NOTE, "no entries"))
     findings += _unfinished(measured, limits)
@@ -131,8 +138,8 @@ def examine(
 
 
 def _unfinished(measured: Mapping[str, Stamps], limits: Limits) -> list[Finding]:
-    """Regular tracks that begin after the others, or end before them."""
-    regular = {topic: one for topic, one in measured.items() if one.regular}
+    """Regular tracks that begin after the others, or end before them; one whose clock jumped tells no time."""
+    regular = {topic: one for topic, one in measured.items() if one.regular and not one.jumps}
     starts = [one.start for one in regular.values() if one.start is not None]
     ends = [one.end for one in regular.values() if one.end is not None]
     found = []

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 LIMIT_HELP = (
     "A threshold, NAME=VALUE; may be given several times. Names: entries, rate_share, drop_share, jitter_share, "
-    "irregular_share, gap_intervals, jump_s, repeat_share, nan_share, flat_s, flat_intervals, stop_s, stop_intervals."
+    "irregular_share, gap_intervals, jump_s, jump_intervals, repeat_share, late_share, nan_share, flat_s, "
+    "flat_intervals, freeze_s, freeze_share, stop_s, stop_intervals."
 )
 
 
