@@ -82,3 +82,7 @@ def test_state_is_as_documented() -> None:
     """The state is one line with its CRC in front."""
     made = state.State(3, {WRITER: 2}, {"logs/logs.jsonl": 512}).to_bytes()
     assert documented("state").encode() + b"\n" == made
+    attempt = {"logs/logs.jsonl": state.Attempt(512, 640, 0x1C291CA3)}
+    unsure, order = {"metrics/train/data.jsonl": 64}, {"tracks/robot_state/data.jsonl": (3, 1)}
+    made = state.State(4, {WRITER: 2}, {"logs/logs.jsonl": 512}, attempt, unsure, order).to_bytes()
+    assert documented("attempted state").encode() + b"\n" == made

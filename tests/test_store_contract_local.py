@@ -265,19 +265,123 @@ def test_a_newer_version_is_told(store: LocalStore, place: Path) -> None:
     fresh.close()
 
 
-def test_uncommitted_lines_of_a_sequence_are_not_read(store: LocalStore, place: Path) -> None:
-    """Lines behind the committed length belong to a batch that is not applied: no index is given to them."""
+class Dying(Files):
+    """Files of a process that is killed at a batch's commit: its lines are there, and nothing is put back."""
+
+    dead = False
+
+    def replace(self, source: Path | str, target: Path | str) -> None:
+        """The commit of a batch is the second state: the first one tells where its lines will be."""
+        self.dead = self.dead or (Path(target).name == ".state" and b'"attempt"' not in Path(source).read_bytes())
+        if self.dead:
+            raise KeyboardInterrupt
+        super().replace(source, target)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """A dead process takes nothing back."""
+        if self.dead:
+            raise OSError(errno.EIO, "dead")
+        super().truncate(fd, size)
+
+
+def _die_with(place: Path, writer: Writer, *bodies: bytes, torn: int = 0) -> None:
+    """The writer's next batch is written by a process that dies before it commits it."""
+    dying = LocalStore(place, files=Dying())
+    victim = Writer(dying, writer.tracks.values(), name=writer.name)
+    victim.number = writer.number
+    with pytest.raises(KeyboardInterrupt):
+        victim.send(*bodies)
+    path = place / "metrics/train/data.jsonl"
+    os.truncate(path, path.stat().st_size - torn)
+
+
+def test_lines_of_an_interrupted_batch_are_not_read(store: LocalStore, place: Path) -> None:
+    """Lines of a sequence whose batch was not committed get no index; the batch comes again and they are there once."""
     writer = Writer(store, [LOSS])
     writer.send(body(1.0, loss=1), body(2.0, loss=2))
-    path = place / "metrics/train/data.jsonl"
-    with open(path, "ab") as file:
-        file.write(b'{"timestamp":3.0,"loss":3}\n')
+    _die_with(place, writer, body(3.0, loss=3), body(4.0, loss=4))
+    assert len(lines(place / "metrics/train/data.jsonl")) == 4
     fresh = LocalStore(place)
     assert [entry["loss"] for entry in entries(fresh, LOSS)] == [1, 2]
     writer.send(body(3.0, loss=3), body(4.0, loss=4))
     for opened in (store, fresh, LocalStore(place)):
         assert [(entry["index"], entry["loss"]) for entry in entries(opened, LOSS)] == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    assert len(lines(path)) == 4
+    assert len(lines(place / "metrics/train/data.jsonl")) == 4
+
+
+@pytest.mark.parametrize("torn", [0, 5, 30])
+@pytest.mark.parametrize("begun", [True, False])
+def test_another_writer_comes_before_the_interrupted_batch(
+    store: LocalStore, place: Path, torn: int, begun: bool
+) -> None:
+    """A client's batch may reach a restarted server before the one it died with: neither is lost, neither is doubled."""
+    first, second = Writer(store, [LOSS]), Writer(store, [LOSS, STATE], name="ef" * 14)
+    if begun:
+        first.send(body(1.0, loss=1))
+    _die_with(place, first, body(3.0, loss=3), body(4.0, loss=4), torn=torn)
+    second.send(body(5.0, loss=5), body(5.0, 2, x=5))
+    first.send(body(3.0, loss=3), body(4.0, loss=4))
+    wanted = [1, 5, 3, 4] if begun else [5, 3, 4]
+    for opened in (store, LocalStore(place)):
+        assert [entry["loss"] for entry in entries(opened, LOSS)] == wanted
+    assert len(lines(place / "metrics/train/data.jsonl")) == len(wanted)
+
+
+def test_a_batch_without_sequences_comes_before_the_interrupted_one(store: LocalStore, place: Path) -> None:
+    """What was taken back is not committed by somebody else's batch."""
+    first, second = Writer(store, [LOSS]), Writer(store, [STATE], name="ef" * 14)
+    _die_with(place, first, body(3.0, loss=3))
+    second.send(body(5.0, x=5))
+    assert entries(store, LOSS) == []
+    first.send(body(3.0, loss=3))
+    assert [entry["loss"] for entry in entries(LocalStore(place), LOSS)] == [3]
+
+
+def test_lines_somebody_added_stay(store: LocalStore, place: Path) -> None:
+    """A person's lines in a sequence are kept: behind a committed batch, and behind one that was interrupted."""
+    writer, path = Writer(store, [LOSS]), place / "metrics/train/data.jsonl"
+    writer.send(body(1.0, loss=1))
+    with open(path, "ab") as file:
+        file.write(b'{"timestamp":2.0,"loss":2}\n')
+    _die_with(place, writer, body(3.0, loss=3))
+    with open(path, "ab") as file:
+        file.write(b'{"timestamp":9.0,"loss":9}\n')
+    writer.send(body(3.0, loss=3))
+    assert [entry["loss"] for entry in entries(store, LOSS)] == [1, 2, 9, 3]
+    _die_with(place, writer, body(4.0, loss=4))
+    path.write_bytes(path.read_bytes().replace(b'{"timestamp":2.0,"loss":2}\n', b""))
+    writer.send(body(4.0, loss=4))
+    assert [entry["loss"] for entry in entries(store, LOSS)] == [1, 9, 3, 4, 4], "better a line twice than one lost"
+
+
+def test_a_lost_state_and_several_writers(store: LocalStore, place: Path) -> None:
+    """Nobody knows any more which batches are applied: those that come again are left out, whoever comes first."""
+    first, second = Writer(store, [LOSS]), Writer(store, [LOSS], name="ef" * 14)
+    first.send(body(1.0, loss=1))
+    second.send(body(2.0, loss=2), body(2.0, loss=2))
+    (place / ".state").unlink()
+    first.number = second.number = 0
+    first.send(body(1.0, loss=1))
+    first.send(body(2.0, loss=2))
+    second.send(body(2.0, loss=2), body(2.0, loss=2))
+    second.send(body(3.0, loss=3))
+    assert [entry["loss"] for entry in entries(store, LOSS)] == [1, 2, 2, 2, 3]
+
+
+def test_what_came_out_of_order_is_counted(store: LocalStore, place: Path) -> None:
+    """Late and repeated entries are counted as they come, over batches and openings, and each writer for itself."""
+    writer, other = Writer(store, [STATE]), Writer(store, [STATE], name="ef" * 14)
+    writer.send(body(1.0, x=1), body(2.0, x=2), body(2.0, x=2), body(2.0, y=2), body(3.0, x=3))
+    other.send(body(1.5, x=1), body(2.5, x=2))
+    counts = [(info.late, info.repeated) for info in store.tracks()]
+    assert counts == [(0, 1)], "y is new at its instant"
+    writer.send(body(2.5, x=1), body(4.0, x=2))
+    writer.send(columns([5.0, 4.5, 4.5], x=[1, 2, 3]))
+    store.compact(STATE)
+    assert [(info.late, info.repeated) for info in LocalStore(place).tracks()] == [(2, 2)]
+    store.remove(STATE)
+    writer.send(body(6.0, x=1))
+    assert [(info.late, info.repeated) for info in store.tracks()] == [(0, 0)]
 
 
 def test_a_removed_series_leaves_nothing_and_its_folder_is_free(store: LocalStore, place: Path) -> None:

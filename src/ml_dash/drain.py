@@ -174,9 +174,6 @@ class Drain:
         """Apply and remove the journals of processes that are gone; the number of journals. Inside `exclusively`."""
         own = self._journal.writer if self._journal is not None else ""
         others = [stream for stream in streams(self._folder, self._files) if stream.writer != own]
-        # The batch that a crash interrupted comes first: lines of it may lie behind the committed length of a sequence,
-        # where only that very batch knows them for its own.
-        others.sort(key=lambda stream: not self._was_interrupted(stream))
         count = 0
         for stream in others:
             fd = is_dead(stream)
@@ -190,10 +187,6 @@ class Drain:
                 self._files.close_lock(fd)
         self._remove_leftovers()
         return count
-
-    def _was_interrupted(self, stream: Stream) -> bool:
-        """Whether a batch of the stream was begun and not committed; there is one at most."""
-        return not_applied(stream, self._store.applied(stream.writer))[0] is not None
 
     def discard(self, stream: Stream, *, delivered: bool = False) -> None:
         """Remove a journal that is applied; one with damage is kept aside, because somebody may want to look.

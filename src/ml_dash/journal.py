@@ -285,14 +285,16 @@ class Journal:
         while True:
             number = next(self._numbers)
             self._files.write_at(fd, segment_header(self.writer, number), 0)
-            self._files.replace(path, segment_path(self.path, number))
-            path = segment_path(self.path, number)
+            named = segment_path(self.path, number)
             try:
+                self._files.replace(path, named)
                 if self._durability == "strict":
                     self._files.sync_folder(self.path)
-            except OSError:
-                self._files.remove(path)
+            except BaseException:  # a signal's too: a segment that nobody goes to would end the one before it
+                if self.number < number:
+                    self._files.remove(named)
                 raise
+            path = named
             if self._swap(number, end):
                 break
             # A signal handler has gone on to a later segment, and may have drained up to there: to the end again.

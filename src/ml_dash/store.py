@@ -73,7 +73,9 @@ class TrackInfo:
     """What is known of one track: `tracks.list()` gives these.
 
     `columns` maps each field to its type name ("float", "int", "bool", "str", "null", "list[float; 7]",
-    "list[...]", "dict"; several joined by " | "). `size_bytes` is what the entries occupy in the store.
+    "list[...]", "dict"; several joined by " | "). `size_bytes` is what the entries occupy in the store. `late` counts
+    the entries of a `tracks` series that came from their writer with a timestamp below the one before, `repeated`
+    those that had the one before's timestamp and gave a field of it again; None where the store does not know.
     """
 
     topic: str
@@ -82,6 +84,8 @@ class TrackInfo:
     last_timestamp: float | None
     columns: Mapping[str, str] = field(default_factory=dict)
     size_bytes: int = 0
+    late: int | None = None
+    repeated: int | None = None
 
 
 class Store(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -85,9 +86,10 @@ class View:
             observe(seen, block)
             count += len(block)
             stamps += [min(e["timestamp"] for e in block), max(e["timestamp"] for e in block)]
-        size = stored.size_bytes if stored is not None else 0
+        known = stored if stored is not None else TrackInfo(track.topic, 0, None, None)
         columns = summary(seen, fixed_names(track.kind))
-        return TrackInfo(track.topic, count, min(stamps, default=None), max(stamps, default=None), columns, size)
+        first, last = min(stamps, default=None), max(stamps, default=None)
+        return replace(known, count=count, first_timestamp=first, last_timestamp=last, columns=columns)
 
     def _streams(self) -> list[Stream]:
         return streams(self._folder, self._files) if self._folder is not None else []
@@ -164,7 +166,7 @@ def _appended(stored: TrackInfo | None, waiting: list[Entry], kind: str) -> Trac
     observe(seen, waiting)
     count, end = stored.count + len(waiting), waiting[-1]["timestamp"]
     columns = summary(seen, fixed_names(kind))
-    return TrackInfo(stored.topic, count, stored.first_timestamp, end, columns, stored.size_bytes)
+    return replace(stored, count=count, last_timestamp=end, columns=columns)
 
 
 def _interleave(blocks: Iterator[list[Entry]], waiting: list[Entry]) -> Iterator[list[Entry]]:

@@ -25,6 +25,7 @@ VERSION = 1
 
 EXPERIMENTS, BATCHES, WRITERS = "/v1/experiments", "/v1/batches", "/v1/writers"
 TRACKS, ENTRIES, DOCUMENTS, LIVE, ACCESS = "/v1/tracks", "/v1/entries", "/v1/documents", "/v1/live", "/v1/access"
+OBJECTS = "/v1/objects"
 
 BATCH = "application/vnd.ml-dash.batch"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -244,6 +245,8 @@ def info_to_wire(info: TrackInfo) -> dict[str, Any]:
         "last_timestamp": info.last_timestamp,
         "columns": dict(info.columns),
         "size_bytes": info.size_bytes,
+        "late": info.late,
+        "repeated": info.repeated,
     }
 
 
@@ -256,4 +259,6 @@ def info_from_wire(found: Mapping[str, Any]) -> TrackInfo:
         found["last_timestamp"],
         found["columns"],
         found["size_bytes"],
+        found.get("late"),
+        found.get("repeated"),
     )

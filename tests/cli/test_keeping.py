@@ -128,8 +128,8 @@ def test_verify_finds(
 def test_verify_compares_derived_files_with_the_data(
     own_recordings: Path, ask: Ask, ctime: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Types or columns that claim to fit and say something else are problems; the ctime, where the system has one, keeps
-    an edit of the same size with its mtime put back from being taken for no edit."""
+    """Types or columns that claim to fit and say something else are problems; the ctime, where the system has one, shows
+    an edit of the same size whose mtime was put back."""
     pytest.importorskip("pyarrow")
     if not ctime:  # as on Windows
         of = Fingerprint.of

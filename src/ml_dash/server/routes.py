@@ -98,6 +98,7 @@ def _checked(param: Param, value: str) -> str:
 
 _NULLABLE_TEXT = {"type": ["string", "null"]}
 _NULLABLE_NUMBER = {"type": ["number", "null"]}
+_NULLABLE_COUNT = {**COUNT, "type": ["integer", "null"]}
 
 ENTRY = {
     "type": "object",
@@ -120,6 +121,8 @@ TRACK = {
         "last_timestamp": _NULLABLE_NUMBER,
         "columns": {"type": "object", "additionalProperties": TEXT},
         "size_bytes": COUNT,
+        "late": _NULLABLE_COUNT,
+        "repeated": _NULLABLE_COUNT,
     },
 }
 EXPERIMENT = {
@@ -284,6 +287,17 @@ WRITE_DOCUMENT = Operation(
     writes=True,
     headers=(_IF_MATCH, _IF_NONE),
 )
+OBJECT = _object(url=TEXT, first=SECONDS, last=SECONDS, entries=COUNT, size_bytes=COUNT)
+ARCHIVED = _object(topic=TEXT, exact={"type": "boolean"}, objects={"type": "array", "items": OBJECT})
+LIST_OBJECTS = Operation(
+    "GET",
+    wire.OBJECTS,
+    "list_objects",
+    "The archive's objects that count now, for engines that read the bucket themselves. `exact`: they hold the whole"
+    " series, each instant once.",
+    (PREFIX, KIND, Param("topic", "One series. Default: all.", TOPIC.schema)),
+    answer={wire.JSON: _list("series", ARCHIVED)},
+)
 WHO = Operation(
     "GET",
     wire.ACCESS,
@@ -308,6 +322,7 @@ OPERATIONS: tuple[Operation, ...] = (
     FOLLOW,
     READ_DOCUMENT,
     WRITE_DOCUMENT,
+    LIST_OBJECTS,
     WHO,
     ALIVE,
     READY,

@@ -114,6 +114,27 @@ class DataFile:
         except FileNotFoundError:
             return 0
 
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes between two places, as far as the file goes."""
+        if end <= start:
+            return b""
+        fd = self._files.open(self.path, os.O_RDONLY)
+        try:
+            return self._files.read_at(fd, end - start, start)
+        finally:
+            self._files.close(fd)
+
+    def cut(self, start: int, end: int) -> None:
+        """Take out what lies between two places; what is behind them stays."""
+        behind = self.read(end, self.size())
+        if behind:
+            return self._files.write_atomically(self.path, self.read(0, start) + behind)
+        fd = self._files.open(self.path, os.O_RDWR)
+        try:
+            self._files.truncate(fd, start)
+        finally:
+            self._files.close(fd)
+
     def heal(self) -> None:
         """See to it that the file ends with a whole line."""
         try:
@@ -274,14 +295,6 @@ class Appender:
     def _put(self) -> None:
         self._files.write(self._fd, b"".join(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
-
-    def tail(self, committed: int) -> bytes:
-        """What lies behind a committed size."""
-        return self._files.read_at(self._fd, self.start - committed, committed) if self.start > committed else b""
-
-    def size(self) -> int:
-        """The file's length with the lines."""
-        return self.index.size
 
     def sync(self) -> None:
         """The lines are on the device on return, and the file is closed: a batch may be of more series than files may

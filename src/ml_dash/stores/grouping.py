@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -95,35 +96,70 @@ class Lines(NamedTuple):
     entries: int
 
 
-def ascending_lines(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace) -> Iterator[Lines]:
+class Arrivals:
+    """Counts what did not come in order, before it is sorted and nobody can see it any more.
+
+    Args:
+        newest: the timestamp that came last before these; None where nothing came.
+    """
+
+    def __init__(self, newest: float | None = None) -> None:
+        self.newest, self.late, self.repeated = newest, 0, 0
+        self._fields: AbstractSet[str] = frozenset()
+
+    def ascending(self, lines: Lines) -> None:
+        """Lines that came as they are."""
+        self._one(lines.first, frozenset())
+        self.newest = lines.last
+
+    def all(self, entries: Sequence[Timed]) -> None:
+        """Entries in the order they came in."""
+        for timestamp, fields in entries:
+            self._one(timestamp, fields.keys())
+
+    def _one(self, timestamp: float, fields: AbstractSet[str]) -> None:
+        if self.newest is not None and timestamp <= self.newest:
+            self.late += timestamp < self.newest
+            self.repeated += timestamp == self.newest and not self._fields.isdisjoint(fields)
+        self.newest, self._fields = timestamp, fields
+
+
+def ascending_lines(
+    bodies: Sequence[bytes], pace: Callable[[], None] = no_pace, arrivals: Arrivals | None = None
+) -> Iterator[Lines]:
     """The lines of one series' bodies a few at a time, merged and ascending within each run of entries.
 
     Runs (single entries, or slices of one column body) follow each other in the order of the batch.
     """
+    arrivals = Arrivals() if arrivals is None else arrivals
     for run in _runs(bodies):
         pace()
         if is_column_body(run[0]):
-            yield from _column_lines(decode_body(run[0]), pace)
+            yield from _column_lines(decode_body(run[0]), pace, arrivals)
         elif _ascends(run, pace):
             for entries in _decoded(run, pace):
-                yield Lines(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
+                lines = Lines(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
+                arrivals.ascending(lines)
+                yield lines
         else:
-            yield from _merged_lines([entry for piece in _decoded(run, pace) for entry in piece], pace)
+            yield from _merged_lines([entry for piece in _decoded(run, pace) for entry in piece], pace, arrivals)
 
 
-def _column_lines(body: list[Any], pace: Callable[[], None]) -> Iterator[Lines]:
+def _column_lines(body: list[Any], pace: Callable[[], None], arrivals: Arrivals) -> Iterator[Lines]:
     """As text straight from the arrays where that is exact, else entry by entry."""
     texts = ascending_texts(body)
     if texts is None:
         for entries in expand(body):
-            yield from _merged_lines(entries, pace)
+            yield from _merged_lines(entries, pace, arrivals)
         return
-    for text, first, last, count in texts:
+    for lines in map(Lines._make, texts):
         pace()
-        yield Lines(text, first, last, count)
+        arrivals.ascending(lines)
+        yield lines
 
 
-def _merged_lines(entries: Sequence[Timed], pace: Callable[[], None]) -> Iterator[Lines]:
+def _merged_lines(entries: Sequence[Timed], pace: Callable[[], None], arrivals: Arrivals) -> Iterator[Lines]:
+    arrivals.all(entries)
     ordered = merged(entries)
     for first in range(0, len(ordered), PACE_EVERY):
         pace()

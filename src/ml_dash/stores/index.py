@@ -3,8 +3,8 @@
     .index   header (76 bytes), then one record (36 bytes) for each block of whole lines, about 64 KiB each
 
 Within a block the lines ascend strictly, so an unsorted file is a list of sorted blocks. The header holds the file's
-size, times of modification and of status change, and inode: an index that does not fit the file is not used. Every record has its own CRC,
-because a window reads few of them.
+size, times of modification and of status change, and inode: an index that does not fit the file is not used. Every
+record has its own CRC, because a window reads few of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCK_BYTES = 64 << 10
 MAGIC = b"MLDI"
 VERSION = 1
 HEADER = struct.Struct("<4sHHQqqQQQddI")
-"""magic, version, flags, size, mtime_ns, ctime_ns, inode, blocks, entries, lowest and highest timestamp, CRC32 of the rest."""
+"""magic, version, flags, size, mtime_ns, ctime_ns, inode, blocks, entries, lowest and highest timestamp, CRC32."""
 BLOCK = struct.Struct("<ddQIII")
 """first and last timestamp, offset, length, entries, CRC32 of what precedes, begun with the block's number."""
 SORTED, FOREIGN = 1, 2
@@ -43,8 +43,10 @@ class Block(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """What tells one state of a file from another; an edit whose mtime was put back shows in the ctime (on Windows that is
-    the time of creation, and tells nothing)."""
+    """What tells one state of a file from another.
+
+    An edit whose mtime was put back shows in the ctime (on Windows that is the time of creation, and tells nothing).
+    """
 
     size: int
     mtime_ns: int

@@ -2,16 +2,15 @@
 
 A batch is applied under one lock for the whole experiment: lines appended to each series' file, the files synced, then
 `.state` renamed with the writer's new number. That rename is the commit. After a crash before it the batch comes
-again, and lines that are there already merge with their twins; for sequences, whose lines do not merge, lines behind
-the committed length are counted and not written twice.
+again, and lines that are there already merge with their twins; those of sequences, which do not merge, are taken out
+before (`sequences.py`).
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING
 from ..entry import select
 from ..errors import NotOpen, StoreCorrupt
 from ..files import FILES, Files
-from ..line import from_document, to_document, to_line
+from ..line import from_document, to_document
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .compact import compact_file
 from .datafile import Appender, DataFile
-from .grouping import ascending_lines, grouped, no_pace, timed
+from .grouping import Arrivals, ascending_lines, grouped, no_pace
 from .layout import Layout
+from .sequences import Stamped, Waiting, begin, lines_of, take_back
 from .state import State, StateFile
 from .sweep import sweep
 from .types import types_of
@@ -64,6 +64,8 @@ class LocalStore:
         self._data: dict[Path, DataFile] = {}
         self._derive = not readonly if derive is None else derive
         self._sidecars: dict[Path, Sidecar] = {}
+        self._newest: dict[tuple[str, str], float] = {}
+        """The timestamp that came last from a writer for a track."""
         self._closed = False
 
     # -------------------------------------------------------------- locking
@@ -123,18 +125,22 @@ class LocalStore:
             state = self._state.read()
             if state.writers.get(batch.writer, 0) >= batch.number:
                 return
+            state = take_back(state, lambda name: self._file(self.folder / name))
             appenders: list[Appender] = []
             try:
                 paths = {track: self._layout.claim(track) for track in groups}
-                state = self._with_new_sequences(state, paths)
-                sequences = dict(state.sequences)
+                state, lines = self._begin(state, batch.writer, groups, paths)
+                order: dict[str, tuple[int, int]] = {}
                 for track, bodies in groups.items():
+                    name = self._name(paths[track])
                     appenders.append(self._file(paths[track]).open_for_append())
-                    self._append_series(track, bodies, sequences, self._name(paths[track]), appenders[-1])
+                    if track.kind == MERGED:
+                        order[name] = self._append_merged(bodies, (batch.writer, name), appenders[-1])
+                    for stamp, line in lines.get(name, ()):
+                        appenders[-1].write(line, stamp, stamp, 1)
                     appenders[-1].sync()
                     self._pace()
-                writers = {**state.writers, batch.writer: batch.number}
-                self._state.write(State(state.generation + 1, writers, sequences))
+                self._state.write(_committed(state, batch, order))
             except BaseException:
                 undo = not self._may_be_committed(batch)
                 for appender in appenders:
@@ -150,30 +156,29 @@ class LocalStore:
         except OSError:
             return True
 
-    def _with_new_sequences(self, state: State, paths: Mapping[Track, Path]) -> State:
-        """The state with every sequence that begins with this batch, so that the lines of a crashed attempt are known
-        for what they are. One that has lines already and is not in the state is somebody else's, or the state is lost.
-        """
-        sequences = {self._name(path): path for track, path in paths.items() if track.kind != MERGED}
-        unknown = {name: path for name, path in sequences.items() if name not in state.sequences}
-        new = {name: 0 for name, path in unknown.items() if not self._file(path).size()}
-        if new:
-            state = State(state.generation + 1, state.writers, {**state.sequences, **new})
-            self._state.write(state)
-        return state
+    def _begin(
+        self, state: State, writer: str, groups: Mapping[Track, list[bytes]], paths: Mapping[Track, Path]
+    ) -> tuple[State, dict[str, Sequence[Stamped]]]:
+        """Note where the lines of the batch's sequences are going to be."""
+        sequences = {track: bodies for track, bodies in groups.items() if track.kind != MERGED}
+        if not sequences:
+            return state, {}
+        waiting = {
+            self._name(paths[track]): Waiting(self._file(paths[track]), lines_of(bodies, self._pace))
+            for track, bodies in sequences.items()
+        }
+        state, lines = begin(state, writer, waiting)
+        self._state.write(state)
+        return state, lines
 
-    def _append_series(
-        self, track: Track, bodies: list[bytes], sequences: dict[str, int], name: str, appender: Appender
-    ) -> None:
-        if track.kind == MERGED:
-            for lines in ascending_lines(bodies, self._pace):
-                appender.write(*lines)
-            return
-        known = Counter(appender.tail(sequences.get(name, 0)).splitlines(keepends=True))
-        for entries in timed(bodies, self._pace):
-            for stamp, line in _without([(stamp, to_line(stamp, fields)) for stamp, fields in entries], known):
-                appender.write(line, stamp, stamp, 1)
-        sequences[name] = appender.size()
+    def _append_merged(self, bodies: list[bytes], source: tuple[str, str], appender: Appender) -> tuple[int, int]:
+        """Write a track's lines; how many entries came late and how many repeated one, before they were sorted."""
+        arrivals = Arrivals(self._newest.get(source))
+        for lines in ascending_lines(bodies, self._pace, arrivals):
+            appender.write(*lines)
+        if arrivals.newest is not None:
+            self._newest[source] = arrivals.newest
+        return arrivals.late, arrivals.repeated
 
     def _name(self, path: Path) -> str:
         """A data file's name in the state."""
@@ -194,10 +199,11 @@ class LocalStore:
     def forget(self, writer: str) -> None:
         """The writer will never send a batch again."""
         with self._locked():
+            self._newest = {source: newest for source, newest in self._newest.items() if source[0] != writer}
             state = self._state.read()
             if writer in state.writers:
                 writers = {name: number for name, number in state.writers.items() if name != writer}
-                self._state.write(State(state.generation + 1, writers, state.sequences))
+                self._state.write(state.next(writers=writers))
 
     def compact(self, track: Track) -> bool:
         """Give a track's file one line per timestamp, ascending; False where it has that form already."""
@@ -221,8 +227,7 @@ class LocalStore:
                 self._data.pop(path, None)
                 self._sidecars.pop(path, None)
                 state = self._state.read()
-                sequences = {n: s for n, s in state.sequences.items() if n != self._name(path)}
-                self._state.write(State(state.generation + 1, state.writers, sequences))
+                self._state.write(state.without(self._name(path)))
 
     # -------------------------------------------------------------- reading
 
@@ -327,7 +332,17 @@ class LocalStore:
         index = self._file(path).summary(self.settled)
         low, high = (index.lowest, index.highest) if index.blocks else (None, None)
         count, seen = self._looked_at(track, path)
-        return TrackInfo(track.topic, count, low, high, summary(seen, fixed_names(track.kind)), index.size)
+        late, repeated = self._order(track, path)
+        names = summary(seen, fixed_names(track.kind))
+        return TrackInfo(track.topic, count, low, high, names, index.size, late, repeated)
+
+    def _order(self, track: Track, path: Path) -> tuple[int | None, int | None]:
+        """How many entries came late and how many repeated one; None where no state tells."""
+        try:
+            state = self._state.read()
+        except StoreCorrupt:
+            return None, None
+        return state.order.get(self._name(path), (0, 0)) if state.generation and track.kind == MERGED else (None, None)
 
     def _looked_at(self, track: Track, path: Path) -> tuple[int, dict[str, set[str]]]:
         """The number of entries and the types in them; where lines are entries one by one, from what is kept."""
@@ -386,14 +401,13 @@ class LocalStore:
         self._data.clear()
 
 
-def _without(lines: list[tuple[float, bytes]], known: Counter[bytes]) -> list[tuple[float, bytes]]:
-    """The lines that a crashed attempt has not written already."""
-    if not known:
-        return lines
-    fresh = []
-    for timestamp, line in lines:
-        if known[line] > 0:
-            known[line] -= 1
-        else:
-            fresh.append((timestamp, line))
-    return fresh
+def _committed(state: State, batch: Batch, order: Mapping[str, tuple[int, int]]) -> State:
+    """The state with a batch whose lines are all there."""
+    ends = {name: attempt.end for name, attempt in state.attempt.items()}
+    writers = {**state.writers, batch.writer: batch.number}
+    counted = dict(state.order)
+    for name, counts in order.items():
+        late, repeated = counted.get(name, (0, 0))
+        if any(counts):
+            counted[name] = (late + counts[0], repeated + counts[1])
+    return state.next(writers=writers, sequences={**state.sequences, **ends}, attempt={}, order=counted)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..errors import StoreCorrupt
 from ..files import Files
@@ -13,25 +15,57 @@ from ..files import Files
 VERSION = 1
 
 
-@dataclass(slots=True)
+class Attempt(NamedTuple):
+    """Where a batch's lines of one sequence are to be, and the CRC32 of up to 256 bytes before them."""
+
+    start: int
+    end: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """The highest batch number applied of each writer, and the committed length of each sequence's file."""
+    """What has been committed, and what is being tried.
+
+    Args:
+        writers: the highest batch number applied of each writer.
+        sequences: the committed length of each sequence's file.
+        attempt: for each sequence of the batch that is being applied, where its lines are to be (`sequences.py`).
+        unsure: sequences that had lines when the state did not know them (it was lost, or somebody put the file
+            there), and up to where: lines of batches that come again may be among them.
+        order: for each track whose entries did not all come in order, how many came late and how many repeated one.
+    """
 
     generation: int = 0
-    writers: dict[str, int] = field(default_factory=dict)
-    sequences: dict[str, int] = field(default_factory=dict)
+    writers: Mapping[str, int] = field(default_factory=dict)
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    attempt: Mapping[str, Attempt] = field(default_factory=dict)
+    unsure: Mapping[str, int] = field(default_factory=dict)
+    order: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def next(self, **changes: Any) -> State:
+        """The state that follows this one."""
+        return replace(self, generation=self.generation + 1, **changes)
+
+    def without(self, name: str) -> State:
+        """The state that follows when a series is deleted."""
+        kept = {
+            part: {known: value for known, value in getattr(self, part).items() if known != name}
+            for part in ("sequences", "attempt", "unsure", "order")
+        }
+        return self.next(**kept)
 
     def to_bytes(self) -> bytes:
         """The file's content: a line of JSON, its CRC32 in front."""
-        body = json.dumps(
-            {
-                "version": VERSION,
-                "generation": self.generation,
-                "writers": self.writers,
-                "sequences": self.sequences,
-            },
-            separators=(",", ":"),
-        ).encode()
+        document: dict[str, object] = {
+            "version": VERSION,
+            "generation": self.generation,
+            "writers": self.writers,
+            "sequences": self.sequences,
+        }
+        rare = {"attempt": self.attempt, "unsure": self.unsure, "order": self.order}
+        document |= {name: value for name, value in rare.items() if value}
+        body = json.dumps(document, separators=(",", ":")).encode()
         return f"{zlib.crc32(body):08x} ".encode() + body + b"\n"
 
 
@@ -66,6 +100,10 @@ def _parse(path: Path, raw: bytes) -> State:
         document = json.loads(body)
         if document["version"] > VERSION:
             raise StoreCorrupt(f"{path} was written by a newer ml_dash (state version {document['version']}): upgrade")
-        return State(document["generation"], dict(document["writers"]), dict(document["sequences"]))
+        attempt = {name: Attempt(*map(int, place)) for name, place in document.get("attempt", {}).items()}
+        unsure = dict(document.get("unsure", {}))
+        order = {name: (int(late), int(repeated)) for name, (late, repeated) in document.get("order", {}).items()}
+        writers, sequences = dict(document["writers"]), dict(document["sequences"])
+        return State(document["generation"], writers, sequences, attempt, unsure, order)
     except (ValueError, KeyError, TypeError, AttributeError):
         return State()
