@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,41 +150,89 @@ def test_hostile_topics(client: TestClient, topic: str) -> None:
     )
 
 
-ROUTES = [
-    ("PATCH", "/api/nodes/{id}", {"status": "COMPLETED"}),
-    ("POST", "/api/experiments/{id}/tracks", {"topic": "t"}),
-    ("GET", "/api/experiments/{id}/tracks", None),
-    ("POST", "/api/experiments/{id}/tracks/t/append_batch", {"entries": [{"timestamp": 1.0}]}),
-    ("POST", "/api/experiments/{id}/tracks/t/append", {"timestamp": 1.0, "data": {}}),
-    ("GET", "/api/experiments/{id}/tracks/t/data", None),
-    ("POST", "/api/experiments/{id}/metrics/m/append-batch", {"dataPoints": [{"x": 1}]}),
-    ("POST", "/api/experiments/{id}/metrics/m/append", {"data": {"x": 1}}),
-    ("POST", "/api/experiments/{id}/parameters", {"data": {"x": 1}}),
-    ("GET", "/api/experiments/{id}/parameters", None),
-    ("POST", "/api/experiments/{id}/logs", {"logs": [{"message": "m"}]}),
-    ("POST", "/api/namespaces/bob/nodes", {"type": "EXPERIMENT", "name": "n", "projectSlug": "p"}),
-    ("POST", "/graphql", {"query": "{ me { id } }"}),
-]
+@pytest.mark.parametrize(
+    "garbage", ["!!!", "AAAA", "é", "YQ", "..", id_of("ada"), id_of("ada/p/tracks"), id_of("a/../b")]
+)
+def test_ids_that_were_never_given(client: TestClient, garbage: str) -> None:
+    """4xx on every route, and no experiment comes into being."""
+    one = f"/api/experiments/{garbage}"
+    for path, sent in {
+        f"{one}/tracks/t/append_batch": {"entries": [{"timestamp": 1.0}]},
+        f"{one}/parameters": {"data": {"x": 1}},
+        f"{one}/logs": {"logs": [{"message": "m"}]},
+    }.items():
+        assert client.post(path, json=sent).status_code in (400, 404, 405)
+    assert client.patch(f"/api/nodes/{garbage}", json={"status": "COMPLETED"}).status_code in (400, 404, 405)
+    assert client.get("/v1/experiments").json() == {"experiments": []}
 
 
-@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
-def test_others_do_not_exist_here_either(
-    client: TestClient, tokens: FileTokens, method: str, path: str, body: Any
-) -> None:
-    """401 without a token, 404 for other owners, 403 for a token that only reads."""
-    others, ours = id_of("bob/p/n"), opened(client)
-    answer = client.request(method, path.format(id=ours), json=body, headers={"Authorization": "Bearer x"})
-    assert answer.status_code == 401
-    if "graphql" in path:
-        return
-    answer = client.request(method, path.format(id=others), json=body)
-    assert answer.status_code == 404
-    for garbage in ("!!!", "AAAA", "é"):
-        if "{id}" in path:
-            assert client.request(method, path.format(id=garbage), json=body).status_code in (400, 404)
-    reader = {"Authorization": f"Bearer {create(tokens, 'r', [Grant('ada', False)])[1]}"}
-    if method != "GET" and "{id}" in path:
-        assert client.request(method, path.format(id=ours), json=body, headers=reader).status_code == 403
+DEEP = b"[" * 100_000
+HOSTILE = {
+    "tracks/t/append_batch": [
+        b"", b"[]", b"{", b'{"entries": ' + DEEP,
+        b'{"entries": [{"timestamp": 1, "x": ' + DEEP + b"]" * 100_000 + b"}]}",
+        b'{"entries": [{"timestamp": 1, "x": ' + b"[" * 700 + b"]" * 700 + b"}, {}]}",
+        json.dumps({"entries": [{"timestamp": 1.0}] * 50_001}).encode(),
+    ],
+    "tracks/t/append": [b'{"timestamp": 1.0, "data": 3}', b'{"data": {"x": 1}}', b'{"timestamp": 1, "data": ' + DEEP],
+    "parameters": [
+        b'{"data": ' + DEEP, json.dumps({"data": {".".join("a" * 100_000): 1}}).encode(), b'{"data": null}',
+        json.dumps({"data": {"a.b": 1, "a": [1], "a.b.c": 1 << 70}}).encode(),
+    ],
+    "logs": [b'{"logs": 1}', b'{"logs": [1]}', b'{"logs": [{"metadata": ' + DEEP],
+    "metrics/m/append-batch": [b'{"dataPoints": {}}', b'{"dataPoints": [1]}', b'{"dataPoints": [{"x": 1e999}, []]}'],
+    "metrics/m/append": [b'{"data": [1]}', b"{}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "which"), [(place, n) for place, bodies in HOSTILE.items() for n in range(len(bodies))]
+)
+def test_hostile_bodies(client: TestClient, place: str, which: int) -> None:
+    """A precise 4xx within a second, and nothing stored."""
+    node = opened(client)
+    started = time.monotonic()
+    answer = client.post(f"/api/experiments/{node}/{place}", content=HOSTILE[place][which])
+    assert time.monotonic() - started < 1.0
+    assert answer.status_code in (400, 413, 422), answer.text
+    assert set(answer.json()["error"]) >= {"code", "message"}
+    for kind in ("tracks", "metrics", "logs"):
+        assert client.get("/v1/tracks", params={"prefix": PREFIX, "kind": kind}).json() == {"tracks": []}
+    assert client.get(f"/api/experiments/{node}/parameters").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b'{"query": 1}',
+        b'{"query": ["me {"], "variables": [1]}',
+        b'{"query": "experimentNode", "variables": 3}',
+    ],
+)
+def test_hostile_questions(client: TestClient, content: bytes) -> None:
+    """GraphQL that is none answers in its own form, or is refused."""
+    assert client.post("/graphql", content=content).status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"type": "PROJECT"}, {"type": "PROJECT", "slug": 1}, {"type": "PROJECT", "slug": "../x"},
+        {"type": "THING", "name": "n"}, {"type": "EXPERIMENT", "name": "..", "projectSlug": "p"},
+        {"type": "EXPERIMENT", "name": "n", "projectSlug": "../.."},
+        {"type": "EXPERIMENT", "name": "n"}, {"type": "EXPERIMENT", "name": "n", "parentId": id_of("bob/p")},
+        {"type": "EXPERIMENT", "name": "n", "parentId": 7}, {"type": "EXPERIMENT", "name": "n", "projectId": "é"},
+        {"type": "FOLDER", "name": "tracks", "projectSlug": [1]},
+    ],
+)  # fmt: skip
+def test_hostile_nodes(client: TestClient, body: Any) -> None:
+    """No experiment outside the owner's, none with a name that is none."""
+    answer = client.post("/api/namespaces/ada/nodes", json=body)
+    assert answer.status_code in (200, 400, 404), answer.text
+    assert answer.status_code != 200 or body["type"] in ("PROJECT", "FOLDER")
+    assert client.get("/v1/experiments").json() == {"experiments": []}
 
 
 # ---------------------------------------------------------------- the package itself

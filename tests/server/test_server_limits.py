@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import resource
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ml_dash.server.limits import Patience
 from ml_dash.store import Batch, Track
 from ml_dash.stores.http import HttpStore
 from ml_dash.zstd import compress, module
+from peak import MIB, peak_growth
 from store_contract import STATE, body, columns, entries
 
 PREFIX = "ada/hostile/bodies"
@@ -50,7 +51,8 @@ def store(url: str) -> Iterator[HttpStore]:
 
 @pytest.fixture
 def post(url: str, store: HttpStore) -> Iterator[Callable[..., Any]]:
-    """Posts a body to the experiment as it is; checks that nothing of it was stored unless it is fine."""
+    """Posts a body to the experiment as it is. What is refused is refused within a second, takes less than 64 MiB
+    meanwhile (of server and client together) and leaves nothing stored."""
     import httpx2
 
     client = httpx2.Client(base_url=url, timeout=30)
@@ -59,10 +61,14 @@ def post(url: str, store: HttpStore) -> Iterator[Callable[..., Any]]:
         sent = {"Content-Type": wire.BATCH, **{name.replace("_", "-"): text for name, text in headers.items()}}
         if isinstance(content, bytes) and "Content-Digest" not in sent:
             sent["Content-Digest"] = wire.digest(content)
-        answer = client.post(
-            wire.BATCHES, params={"prefix": store.prefix, **(query or {})}, content=content, headers=sent
-        )
+        started = time.monotonic()
+        with peak_growth() as grown:
+            answer = client.post(
+                wire.BATCHES, params={"prefix": store.prefix, **(query or {})}, content=content, headers=sent
+            )
         if answer.status_code != 200:
+            assert time.monotonic() - started < 1.0
+            assert grown.size < 64 * MIB
             assert entries(store) == []
             assert set(answer.json()["error"]) >= {"code", "message"}
         return answer
@@ -132,27 +138,74 @@ def test_an_entry_too_large(tmp_path: Path) -> None:
         store.close()
 
 
-@pytest.mark.parametrize("kind", ["zstd", "zstd undeclared", "zstd lying", "gzip"])
-def test_bombs(post: Callable[..., Any], kind: str) -> None:
-    """A small body that becomes gigabytes is refused within a second, and takes no memory."""
-    chunk = bytes(1 << 20)
-    if kind == "gzip":
-        squeezer = __import__("zlib").compressobj(9, 8, 31)
-        content = b"".join(squeezer.compress(chunk) for _ in range(600)) + squeezer.flush()
-    else:
-        options = {} if kind == "zstd undeclared" else {module().CompressionParameter.content_size_flag: 1}
-        frame = module().ZstdCompressor(options=options)
+BOMBS = ["zstd", "zstd undeclared", "zstd lying", "gzip", "zstd of zstd"]
+
+
+@pytest.fixture(scope="module")
+def bombs() -> dict[str, bytes]:
+    """Bodies of some KB that become gigabytes, or that say so."""
+    chunk, zstd = bytes(1 << 20), module()
+    squeezer = __import__("zlib").compressobj(9, 8, 31)
+    found = {"gzip": b"".join(squeezer.compress(chunk) for _ in range(600)) + squeezer.flush()}
+    for kind in ("zstd", "zstd undeclared"):
+        frame = zstd.ZstdCompressor(
+            options={} if kind == "zstd undeclared" else {zstd.CompressionParameter.content_size_flag: 1}
+        )
         if kind == "zstd":
             frame.set_pledged_input_size(2000 << 20)
-        content = b"".join(frame.compress(chunk) for _ in range(2000)) + frame.flush()
-    if kind == "zstd lying":
-        content = compress(bytes(1000)).replace(bytes([0x60, 0xE8, 0x02]), bytes([0x60, 0x01, 0x00]))
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    answer = post(content, Content_Encoding=kind.split()[0])
-    assert time.monotonic() - started < 1.0
-    assert answer.status_code in (400, 413)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 64 << 10, f"{grown / 1024:.0f} MiB"
+        found[kind] = b"".join(frame.compress(chunk) for _ in range(2000)) + frame.flush()
+    found["zstd lying"] = compress(bytes(1000)).replace(bytes([0x60, 0xE8, 0x02]), bytes([0x60, 0x01, 0x00]))
+    found["zstd of zstd"] = compress(found["zstd"])
+    return found
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_bombs(post: Callable[..., Any], bombs: dict[str, bytes], kind: str) -> None:
+    """A small body that becomes gigabytes is refused within a second, and takes no memory."""
+    assert post(bombs[kind], Content_Encoding=kind.split()[0]).status_code in (400, 413)
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_bombs_under_the_real_limits(tmp_path: Path, bombs: dict[str, bytes], kind: str) -> None:
+    """The same holds where 64 MiB are allowed: what is refused is counted, not kept."""
+    import httpx2
+
+    with Server(create_app(LocalCatalog(tmp_path), tokens=None)) as server:
+        content = bombs[kind]
+        headers = {"Content-Type": wire.BATCH, "Content-Encoding": kind.split()[0]}
+        started = time.monotonic()
+        with peak_growth() as grown:
+            answer = httpx2.post(
+                f"{server.url}{wire.BATCHES}",
+                params={"prefix": PREFIX},
+                content=content,
+                headers={**headers, "Content-Digest": wire.digest(content)},
+            )
+        assert time.monotonic() - started < 1.0
+        assert answer.status_code in (400, 413)
+        assert grown.size < 64 * MIB, f"{grown.size >> 20} MiB"
+
+
+def test_many_bombs_at_once(tmp_path: Path, bombs: dict[str, bytes]) -> None:
+    """Thirty-two of them together stay within what requests may hold together."""
+    import httpx2
+
+    content = bombs["zstd undeclared"]
+    headers = {"Content-Type": wire.BATCH, "Content-Encoding": "zstd", "Content-Digest": wire.digest(content)}
+    with (
+        Server(create_app(LocalCatalog(tmp_path), tokens=None)) as server,
+        httpx2.Client(base_url=server.url, timeout=60) as client,
+        ThreadPoolExecutor(32) as pool,
+    ):
+
+        def send(number: int) -> int:
+            return client.post(wire.BATCHES, params={"prefix": PREFIX}, content=content, headers=headers).status_code
+
+        with peak_growth() as grown:
+            statuses = set(pool.map(send, range(32)))
+        assert statuses <= {413, 503}
+        assert 413 in statuses
+        assert grown.size < 4 * wire.LIMITS.raw, f"{grown.size >> 20} MiB"
 
 
 # ---------------------------------------------------------------- what is no batch
@@ -203,6 +256,44 @@ def test_a_damaged_body_is_noticed(post: Callable[..., Any]) -> None:
     fine = wire.digest(bytes(content))
     content[-1] ^= 1
     assert "again" in refused(post(bytes(content), Content_Digest=fine), 400, "bad_digest")
+
+
+HEADS: dict[str, tuple[dict[str, str], int]] = {
+    "too long": ({"Content-Length": str(LIMITS.compressed + 1)}, 413),
+    "length no number": ({"Content-Length": "ten"}, 400),
+    "unknown type": ({"Content-Type": "text/plain"}, 415),
+    "unknown encoding": ({"Content-Encoding": "br"}, 415),
+    "no checksum": ({"Content-Digest": ""}, 400),
+    "another host": ({"Host": "evil.example"}, 403),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_what_the_head_tells_needs_no_body(url: str, store: HttpStore, kind: str) -> None:
+    """The answer is there within a second of the head, though not one byte of the body comes."""
+    changed, status = HEADS[kind]
+    known = {"Host": "localhost", "Content-Type": wire.BATCH, "Content-Digest": "sha-256=:x:", "Content-Length": "1000"}
+    fields = {name: text for name, text in {**known, **changed}.items() if text}
+    head = f"POST {wire.BATCHES}?prefix={store.prefix} HTTP/1.1\r\n"
+    head += "".join(f"{name}: {text}\r\n" for name, text in fields.items()) + "\r\n"
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=1.0) as line:
+        line.sendall(head.encode())
+        answer = line.recv(65536)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_limit_is_noticed_where_it_is_passed(url: str, store: HttpStore) -> None:
+    """A body of unknown length is refused with the byte that is too many: the rest is not waited for."""
+    host, port = url.removeprefix("http://").split(":")
+    head = (
+        f"POST {wire.BATCHES}?prefix={store.prefix} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {wire.BATCH}\r\n"
+        "Content-Digest: sha-256=:x:\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=1.0) as line:
+        line.sendall(head.encode())
+        line.sendall(f"{LIMITS.compressed + 1:x}\r\n".encode() + bytes(LIMITS.compressed + 1) + b"\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
 def test_no_checksum(post: Callable[..., Any]) -> None:

@@ -29,7 +29,7 @@ from .auth import EVERYTHING, Access, Tokens, check
 from .compat import Compat
 from .describe import openapi
 from .faults import Refusal, not_found, on_error, reply
-from .ingest import batch_of, check_digest, checked_track, raw_size, unpack
+from .ingest import batch_of, check_digest, check_head, checked_track, raw_size, unpack
 from .limits import Budget, Patience, check_local, read_body
 from .live import Board, Following
 from .monitor import Monitor
@@ -149,10 +149,11 @@ class Api:
     async def append(self, request: Request) -> Response:
         """POST /v1/batches"""
         prefix, query = await self.reach(request, routes.APPEND)
-        media_type = _media_type(request)
-        body = await read_body(request, self.limits.compressed, self.patience)
-        check_digest(body, request.headers.get("content-digest"), required=media_type == wire.BATCH)
+        media_type, digest = _media_type(request), request.headers.get("content-digest")
         encoding = request.headers.get("content-encoding", "").strip().lower()
+        check_head(media_type, encoding, digest)
+        body = await read_body(request, self.limits.compressed, self.patience)
+        check_digest(body, digest)
         try:
             size = raw_size(body, encoding, self.limits)
         except ValueError as error:

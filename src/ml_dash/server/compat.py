@@ -112,11 +112,12 @@ class Compat:
         """The three questions that opening and closing ask."""
         access = await self._api.access(request)
         body = await self._body(request)
-        query, variables = str(body.get("query", "")), body.get("variables") or {}
+        query, variables = str(body.get("query", "")), body.get("variables")
         if "projects" in query:
             return _json({"data": {"namespace": {"projects": []}}})
         if "experimentNode" in query:
-            return _json({"data": {"experimentNode": {"id": variables.get("experimentId")}}})
+            found = variables.get("experimentId") if isinstance(variables, dict) else None
+            return _json({"data": {"experimentNode": {"id": found}}})
         if "me {" in query:
             owner = next((grant.owner for grant in access.grants if grant.owner != EVERY_OWNER), "local")
             return _json({"data": {"me": {"id": owner, "username": owner}}})

@@ -6,7 +6,7 @@ import array
 import math
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -25,6 +25,13 @@ from .faults import Refusal
 LOGS = "logs"
 MAX_NAMED = 1000
 """So many bad entries are named in one answer."""
+
+ENCODINGS: dict[str, Callable[[bytes, int], bytes] | None] = {
+    "": None,
+    "identity": None,
+    "zstd": decompress,
+    "gzip": gunzip,
+}
 
 Bad = list[tuple[int, str]]
 _decode = msgspec.msgpack.Decoder().decode
@@ -48,27 +55,34 @@ def unpack(body: bytes, encoding: str, limits: Limits = LIMITS) -> bytes:
     """The body uncompressed.
 
     Raises:
-        Refusal: too_large, bad_body (damaged), unsupported_type (an encoding that is not known).
+        Refusal: too_large, bad_body (damaged).
     """
-    if encoding in ("", "identity"):
-        return body
-    known = {"zstd": decompress, "gzip": gunzip}.get(encoding)
-    if known is None:
-        raise Refusal("unsupported_type", f"unknown encoding {encoding!r:.40}: zstd or gzip", "Content-Encoding")
+    known = ENCODINGS[encoding]
     try:
-        return known(body, limits.raw)
+        return body if known is None else known(body, limits.raw)
     except TooLarge as error:
         raise Refusal("too_large", f"{error}; send less at once", "body") from None
     except ValueError as error:
         raise Refusal("bad_body", str(error), "body") from None
 
 
-def check_digest(body: bytes, claimed: str | None, *, required: bool) -> None:
-    """The body came as it was sent."""
-    if claimed is None:
-        if required:
-            raise Refusal("bad_digest", "a batch needs its checksum: sha-256=:<base64>:", "Content-Digest")
-    elif digest(body) not in [part.strip() for part in claimed.split(",")]:
+def check_head(media_type: str, encoding: str, claimed_digest: str | None) -> None:
+    """What the head of a request tells before any of its body has to be read.
+
+    Raises:
+        Refusal: unsupported_type, bad_digest.
+    """
+    if media_type not in (BATCH, NDJSON):
+        raise Refusal("unsupported_type", f"unknown type {media_type!r:.60}: {BATCH} or {NDJSON}", "Content-Type")
+    if encoding not in ENCODINGS:
+        raise Refusal("unsupported_type", f"unknown encoding {encoding!r:.40}: zstd or gzip", "Content-Encoding")
+    if media_type == BATCH and claimed_digest is None:
+        raise Refusal("bad_digest", "a batch needs its checksum: sha-256=:<base64>:", "Content-Digest")
+
+
+def check_digest(body: bytes, claimed: str | None) -> None:
+    """The body came as it was sent, where its checksum was given."""
+    if claimed is not None and digest(body) not in [part.strip() for part in claimed.split(",")]:
         raise Refusal("bad_digest", "the body is not the one of the checksum; send it again", "Content-Digest")
 
 
@@ -76,13 +90,11 @@ def batch_of(raw: bytes, media_type: str, query: dict[str, str], limits: Limits 
     """The batch of an uncompressed body, how many entries it has, and whether its writer sends nothing else.
 
     Raises:
-        Refusal: bad_entries naming each bad entry, too_large, bad_body, bad_parameter, unsupported_type.
+        Refusal: bad_entries naming each bad entry, too_large, bad_body, bad_parameter.
     """
     if media_type == BATCH:
         batch = decode_batch(raw)
         return _used_tracks(batch), check(batch, limits), False
-    if media_type != NDJSON:
-        raise Refusal("unsupported_type", f"unknown type {media_type!r:.60}: {BATCH} or {NDJSON}", "Content-Type")
     batch = _of_lines(raw, query, limits)
     return batch, check(batch, limits), "writer" not in query
 

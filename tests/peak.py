@@ -1,0 +1,46 @@
+"""How much memory a process took at most, over what it had before: for tests that bound it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+class Grown:
+    """What was measured: `size` in bytes, once the block has ended."""
+
+    size = 0
+
+
+@contextmanager
+def peak_growth(pid: int | None = None) -> Iterator[Grown]:
+    """The growth of a process's resident memory at its highest, while the block runs; of this one by default.
+
+    Linux forgets the highest on request. Elsewhere it is the highest ever, so that an earlier and larger one hides it.
+    """
+    grown, status = Grown(), Path(f"/proc/{pid or os.getpid()}/status")
+    if not status.exists():
+        before = _highest_ever()
+        yield grown
+        grown.size = _highest_ever() - before
+        return
+    status.with_name("clear_refs").write_text("5")
+    before = _read(status, "VmRSS")
+    yield grown
+    grown.size = _read(status, "VmHWM") - before
+
+
+def _read(status: Path, name: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) << 10
+
+
+def _highest_ever() -> int:
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size << 10
