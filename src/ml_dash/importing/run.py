@@ -168,7 +168,11 @@ class _Survey:
 
     def add(self, chunk: Chunk) -> None:
         """Note a chunk; raises InvalidFile for what cannot be recorded."""
-        self._times.setdefault(chunk.topic, array("d")).extend(chunk.times)
+        times = self._times.setdefault(chunk.topic, array("d"))
+        if hasattr(chunk.times, "tobytes"):
+            times.frombytes(chunk.times.tobytes())
+        else:
+            times.extend(chunk.times)
         seen = self._types.setdefault(chunk.topic, {})
         for name, values in chunk.fields.items():
             found = {_array_type(values)} if hasattr(values, "dtype") else types_in(values)

@@ -7,6 +7,7 @@ text. A later cell that is something else is an error, because it is most likely
 from __future__ import annotations
 
 import csv
+import math
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +17,12 @@ from typing import Any
 
 from ..entry import MAX_EXACT_INT
 from ..errors import InvalidFile
+from .fast import Layout, PlainTable, plain_table
 from .model import ABSENT, Advance, Frame, Options
 
 ROWS = 20_000
+PLAIN_FROM_BYTES = 1 << 20
+"""Smaller files are not worth the import of Arrow."""
 TUM = ("timestamp", "tx", "ty", "tz", "qx", "qy", "qz", "qw")
 SEPARATORS = (",", ";", "\t", "|")
 _BOOLS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
@@ -43,19 +47,24 @@ class TextTable:
         head = list(islice(self._lines(lambda size: None), 200))
         self._comment, first = _first_row(head, path)
         self._separator = _separator(first)
-        cells = self._split([first])[0]
+        try:
+            cells = self._split([first])[0]
+        except csv.Error as error:
+            raise InvalidFile(f"{path}: the first line of the table cannot be read: {error}") from None
         self._has_head = any(_number(cell) is None and cell.strip() not in ("", *options.missing) for cell in cells)
         self.names = self._names(cells)
         self.format = options.format or _format_of(self.names, self._separator, self._has_head)
         self._kinds: dict[str, type] = {}
         self._largest: dict[str, int] = {}
         self._settled = False
+        self._plain: PlainTable | None = None
+        self._head = head
 
     def _names(self, cells: Sequence[str]) -> list[str]:
         if self._has_head:
             names = [cell.strip() for cell in cells]
         else:
-            said = self._split([self._comment])[0] if self._comment else []
+            said = self._said(self._comment)
             usual: Sequence[str] = TUM if len(cells) == len(TUM) and self._separator is None else ()
             names = [name.strip() for name in (said if len(said) == len(cells) else usual)]
             names = names or [f"column_{number}" for number in range(1, len(cells) + 1)]
@@ -65,6 +74,13 @@ class TextTable:
         if twice:
             raise InvalidFile(f"{self.path}: two columns are called {sorted(twice)[0]!r}")
         return names
+
+    def _said(self, comment: str) -> list[str]:
+        """The names in the comment before the table, if it is one of names."""
+        try:
+            return self._split([comment])[0] if comment else []
+        except csv.Error:
+            return []
 
     # -------------------------------------------------------------- lines and cells
 
@@ -85,21 +101,49 @@ class TextTable:
             raise InvalidFile(f"{self.path} is no UTF-8 text (byte {error.start})") from None
 
     def _split(self, lines: Iterable[str]) -> list[list[str]]:
+        """Raises csv.Error for quotes that are not closed, or not around the whole cell."""
         if self._separator is None:
             return [line.split() for line in lines]
-        return list(csv.reader(lines, delimiter=self._separator, skipinitialspace=True))
+        return list(csv.reader(lines, delimiter=self._separator, skipinitialspace=True, strict=True))
 
     def frames(self, advance: Advance) -> Iterator[Frame]:
         """The rows, typed; the first time the whole file is read before, to know each column's kind."""
         if not self._settled:
-            for numbers, rows in self._pieces(advance):
-                for name, cells in zip(self.names, zip(*rows, strict=True), strict=True):
-                    self._learn(name, cells, numbers)
-            self._settled = True
+            self._settle(advance)
+        if self._plain is not None:
+            yield from self._plain.frames(advance)
+            return
         for numbers, rows in self._pieces(advance):
             columns = zip(self.names, zip(*rows, strict=True), strict=True)
             typed = {name: self._typed(name, cells) for name, cells in columns}
             yield Frame(len(rows), typed, lambda row, numbers=numbers: f"line {numbers[row]}")  # type: ignore[misc]
+
+    def _settle(self, advance: Advance) -> None:
+        layout = self._layout()
+        self._plain = None if layout is None else plain_table(layout, advance)
+        if self._plain is None:
+            for numbers, rows in self._pieces(advance):
+                for name, cells in zip(self.names, zip(*rows, strict=True), strict=True):
+                    self._learn(name, cells, numbers)
+        self._settled = True
+
+    def _layout(self) -> Layout | None:
+        """Where the cells are, as far as the first lines tell; None where some column's kind does not show there."""
+        place = next(place for place, (_, line) in enumerate(self._head) if not line.startswith("#"))
+        place += self._has_head
+        lines = [line for _, line in self._head[place:]]
+        if self.path.stat().st_size < PLAIN_FROM_BYTES or '"' in "".join(lines):
+            return None
+        rows = self._split(lines)
+        if not rows or set(map(len, rows)) != {len(self.names)}:
+            return None
+        kinds: dict[str, type] = {}
+        for name, cells in zip(self.names, zip(*rows, strict=True), strict=True):
+            first = next((cell for cell in cells if not self._missing(cell)), None)
+            if first is None:
+                return None
+            kinds[name] = str if name in self._options.text else self._kind(name, first)
+        return Layout(self.path, self._head[place][0] - 1, self._separator or " ", kinds, self._options.missing)
 
     def _pieces(self, advance: Advance) -> Iterator[tuple[array[int], list[list[str]]]]:
         """Line numbers and cells of some rows at a time."""
@@ -111,9 +155,19 @@ class TextTable:
             try:
                 rows = self._split([line for _, line in piece])
             except csv.Error as error:
-                raise InvalidFile(f"{self.path}: lines {numbers[0]} to {numbers[-1]}: {error}") from None
+                raise self._unreadable(piece, error) from None
             self._check_widths(rows, numbers)
             yield numbers, rows
+
+    def _unreadable(self, piece: Sequence[tuple[int, str]], error: csv.Error) -> InvalidFile:
+        """The line whose quotes are wrong, or whose cell is too long."""
+        for number, line in piece:
+            try:
+                self._split([line])
+            except csv.Error as own:
+                reason = "a quote is not closed" if "end of data" in str(own) else str(own)
+                return InvalidFile(f"{self.path}: line {number}: {reason}")
+        return InvalidFile(f"{self.path}: lines {piece[0][0]} to {piece[-1][0]}: {error}")
 
     def _check_widths(self, rows: list[list[str]], numbers: array[int]) -> None:
         wanted = len(self.names)
@@ -176,8 +230,8 @@ class TextTable:
         elif kind is float:
             if _all_small(values) and self._largest.get(name, 0) < MAX_EXACT_INT:
                 return
-            large = (c for c, v in zip(cells, values, strict=True) if v is not ABSENT and abs(v) >= MAX_EXACT_INT)
-            whole = [abs(int(cell)) for cell in large if _WHOLE.fullmatch(cell)]
+            large = [c for c, v in zip(cells, values, strict=True) if v is not ABSENT and abs(v) >= MAX_EXACT_INT]
+            whole = [MAX_EXACT_INT for cell in large if _WHOLE.fullmatch(cell) or _overflows(cell)]
             self._largest[name] = max(self._largest.get(name, 0), max(whole, default=0))
             limit, what = MAX_EXACT_INT, "what floats hold"
         else:
@@ -200,6 +254,11 @@ class TextTable:
         if values is None:
             raise InvalidFile(f"{self.path} changed while it was read")
         return values
+
+
+def _overflows(cell: str) -> bool:
+    """Whether a number was written that only infinity is left of: 1e400."""
+    return math.isinf(float(cell)) and "n" not in cell.lower()
 
 
 def _all_small(values: Sequence[Any]) -> bool:

@@ -81,7 +81,7 @@ def guess_unit(name: str, values: Sequence[Any]) -> str:
     return next((unit for unit, least in _LEAST if size >= least), "s")
 
 
-def to_seconds(name: str, unit: str, frame: Frame) -> list[float]:
+def to_seconds(name: str, unit: str, frame: Frame) -> Sequence[float]:
     """The timestamps of a frame in seconds, float64; integers are divided exactly.
 
     Raises:
@@ -90,8 +90,10 @@ def to_seconds(name: str, unit: str, frame: Frame) -> list[float]:
     values = frame.columns[name]
     if getattr(getattr(values, "dtype", None), "kind", "") == "M":
         return _from_datetimes(name, values, frame)
-    plain = values.tolist() if hasattr(values, "tolist") else values
     per_second = UNITS.get(unit)
+    if per_second == 1 and getattr(getattr(values, "dtype", None), "kind", "") in ("f", "i"):
+        return _from_seconds(name, unit, values, frame)
+    plain = values.tolist() if hasattr(values, "tolist") else values
     try:
         if bool in set(map(type, plain)):
             raise TypeError("true and false are no timestamps")
@@ -102,7 +104,26 @@ def to_seconds(name: str, unit: str, frame: Frame) -> list[float]:
         raise _first_bad(name, unit, plain, frame) from None
     if not all(map(math.isfinite, seconds)) or (per_second == 1 and max(map(abs, seconds), default=0) >= MAX_EXACT_INT):
         raise _first_bad(name, unit, plain, frame)
-    return seconds
+    return _like(values, seconds)
+
+
+def _like(values: Any, seconds: list[float]) -> Sequence[float]:
+    """As NumPy where the values came so."""
+    if not hasattr(values, "dtype"):
+        return seconds
+    import numpy as np
+
+    return np.array(seconds, np.float64)  # type: ignore[return-value]
+
+
+def _from_seconds(name: str, unit: str, values: Any, frame: Frame) -> Sequence[float]:
+    """NumPy's numbers, which are seconds already."""
+    import numpy as np
+
+    seconds = values.astype(np.float64)
+    if not np.isfinite(seconds).all() or (len(seconds) and np.abs(seconds).max() >= MAX_EXACT_INT):
+        raise _first_bad(name, unit, values.tolist(), frame)
+    return seconds  # type: ignore[no-any-return]
 
 
 def _from_datetimes(name: str, values: Any, frame: Frame) -> list[float]:

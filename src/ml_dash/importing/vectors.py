@@ -173,7 +173,8 @@ def _values(frame: Frame, field: Field) -> Sequence[Any]:
     known = [column for column in columns if column is not None]
     if not field.is_vector:
         return known[0]
-    if all(getattr(column, "ndim", 0) == 1 for column in known):
+    types = {getattr(column, "dtype", None) for column in known}
+    if len(types) == 1 and all(getattr(column, "ndim", 0) == 1 for column in known):
         import numpy as np
 
         return np.stack(known, axis=1)  # type: ignore[return-value]
@@ -209,7 +210,7 @@ def _dense(topic: str, times: Sequence[float], values: Mapping[Field, Sequence[A
     for there, numbers in _alike(layouts, in_order=len(set(times)) < len(times)):
         absent = {field for field, is_there in zip(sparse, there, strict=True) if not is_there}
         kept = {field: _rows(column, numbers) for field, column in values.items() if field not in absent}
-        yield Chunk(topic, [times[number] for number in numbers], _nested(kept))
+        yield Chunk(topic, _rows(times, numbers), _nested(kept))
 
 
 def _alike(layouts: Sequence[tuple[bool, ...]], *, in_order: bool) -> Iterator[tuple[tuple[bool, ...], list[int]]]:
