@@ -11,7 +11,7 @@ from .address import check_prefix
 from .catalog import ExperimentInfo, matches, not_found
 from .errors import StoreUnavailable
 from .store import KINDS, MERGED, Document
-from .stores.archive import Archive, ArchivedObject
+from .stores.archive import Archive, ArchivedObject, ArchivedSeries
 from .stores.bucket import Bucket, open_bucket
 from .stores.claims import Claims
 from .stores.compactor import Compactor, Policy
@@ -73,7 +73,7 @@ class MongoCatalog:
     ) -> None:
         self._client, self._owned = client or connect(uri), client is None
         self._tables = Tables(majority(self._client, database))
-        policy = policy or Policy()
+        self._policy = policy = policy or Policy()
         if bucket is None and s3_url is not None:
             bucket = open_bucket(s3_url)
         self._archive = None if bucket is None else Archive(self._tables, bucket)
@@ -206,15 +206,43 @@ class MongoCatalog:
         with answering():
             return sum(archive.store(doc) for doc in self._series(prefix))
 
-    def objects(self, prefix: str, topic: str | None = None, kind: str = MERGED) -> list[ArchivedObject]:
-        """The objects that make up an experiment's archive now, for engines that read the bucket directly.
+    def archived(self, prefix: str, topic: str | None = None, kind: str = MERGED) -> list[ArchivedSeries]:
+        """The objects that make up an experiment's archive now, by topic, for engines that read the bucket directly.
 
         A glob over the bucket may also meet objects that are about to go, and entries whose deletion is on its way.
+        Empty where no archive is configured.
+
+        Raises:
+            ExperimentNotFound: nobody recorded it.
         """
-        archive = self._bucket_needed()
         with answering():
             docs = [doc for doc in self._series(prefix, kind) if topic is None or doc["topic"] == topic]
-            return [found for doc in docs for found in archive.objects(doc)]
+            ordered = sorted(docs, key=lambda doc: str(doc["topic"]))
+            return [self._archive.series(doc) for doc in ordered] if self._archive is not None else []
+
+    def every_archived(self, prefix: str) -> list[ArchivedSeries]:
+        """As `archived`, for the series of every kind."""
+        return [series for kind in KINDS for series in self.archived(prefix, kind=kind)]
+
+    def is_settling(self, prefix: str) -> bool:
+        """Whether something waits for the grace period to end."""
+        with answering():
+            found = [self._tables.live(doc["_id"]) for doc in self._series(prefix)]
+            return any(header.get("of") for headers in found for header in headers)
+
+    def objects(self, prefix: str, topic: str | None = None, kind: str = MERGED) -> list[ArchivedObject]:
+        """The objects of all these series together."""
+        return [found for series in self.archived(prefix, topic, kind) for found in series.objects]
+
+    @property
+    def bucket_url(self) -> str | None:
+        """Where the archive is; None where there is none."""
+        return None if self._archive is None else self._archive.bucket.url
+
+    @property
+    def policy(self) -> Policy:
+        """When segments are merged, archived and removed."""
+        return self._policy
 
     def clean_bucket(self) -> int:
         """Delete objects that no segment has named for a day; the number deleted."""

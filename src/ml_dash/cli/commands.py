@@ -49,6 +49,8 @@ SECTIONS: dict[str, dict[str, Listed]] = {
         "verify": Listed("keep_commands:verify", "Read every line and journal record, and check derived files."),
         "recover": Listed("keep_commands:recover", "Store what processes that died left in their journals."),
         "compact": Listed("keep_commands:compact", "Give every track one line per timestamp, ascending."),
+        "archive": Listed("archive_command:archive", "Move what is in MongoDB to S3, compacted."),
+        "objects": Listed("archive_command:objects", "Print the archive's objects, for DuckDB, Spark or Ray."),
         "du": Listed("keep_commands:du", "Show what experiments occupy on the disk."),
         "rm": Listed("keep_commands:rm", "Delete an experiment, or some of its topics, for good."),
     },

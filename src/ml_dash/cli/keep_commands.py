@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
+from .archive_command import compact_database, database_options
 from .output import count, note, print_json, print_table, progress, size
 
 if TYPE_CHECKING:
@@ -27,12 +28,19 @@ PROBLEM = 1
 @click.command()
 @prefixes_argument
 @options.root_option
+@database_options
 @options.json_option
-def compact(prefixes: tuple[str, ...], dash_root: str, as_json: bool) -> None:
+def compact(
+    prefixes: tuple[str, ...], dash_root: str, mongo_uri: str | None, database: str, s3_url: str | None, as_json: bool
+) -> None:
     """Give every track one line per timestamp, ascending.
 
-    Readers do that merging on the fly; afterwards they need not. Closing a run does it anyway.
+    Readers do that merging on the fly; afterwards they need not. Closing a run does it anyway, and so does a server in
+    the background. With --mongo-uri the segments in a database are merged.
     """
+    if mongo_uri:
+        compact_database(prefixes, mongo_uri, database, s3_url, as_json)
+        return
     catalog = options.catalog_of(dash_root)
     rewritten: list[dict[str, Any]] = []
     chosen = options.some_prefixes(catalog, prefixes)

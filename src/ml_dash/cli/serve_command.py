@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import click
 
 from . import options
 from .output import note
+from .token_command import Lifetime
 
 
 @click.command()
@@ -15,6 +18,10 @@ from .output import note
 @click.option("--mongo-uri", envvar="ML_DASH_MONGO_URI", help="Keep experiments in MongoDB (or ML_DASH_MONGO_URI).")
 @click.option("--database", default="ml_dash", show_default=True, help="The database's name.")
 @click.option("--s3-url", envvar="ML_DASH_S3_URL", help="Archive to s3://bucket/folder (or ML_DASH_S3_URL).")
+@click.option(
+    "--archive-after", default="1h", show_default=True, type=Lifetime(), help="Age at which compacted parts go to S3."
+)
+@click.option("--keep", default="never", type=Lifetime(), help="Delete entries so long after they came: 90d, 52w.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Server processes.")
 @click.option("--insecure-local", is_flag=True, help="No tokens: everybody on this machine may do everything.")
 @click.option("--log", default="text", show_default=True, type=click.Choice(["text", "json"]), help="Form of the log.")
@@ -25,6 +32,8 @@ def serve(
     mongo_uri: str | None,
     database: str,
     s3_url: str | None,
+    archive_after: timedelta | None,
+    keep: timedelta | None,
     workers: int,
     insecure_local: bool,
     log: str,
@@ -46,6 +55,8 @@ def serve(
         mongo_uri=mongo_uri,
         database=database,
         s3_url=s3_url,
+        archive_after_s=archive_after.total_seconds() if archive_after else None,
+        keep_s=keep.total_seconds() if keep else None,
         host=host,
         port=port,
         workers=workers,

@@ -33,6 +33,7 @@ from .ingest import batch_of, check_digest, check_head, checked_track, raw_size,
 from .limits import Budget, Patience, check_local, read_body
 from .live import Board, Following
 from .monitor import Monitor
+from .objects import list_objects
 from .reads import Streamed, chunks_of
 from .tidy import Tidy
 
@@ -247,6 +248,8 @@ class Api:
         new = await self.work(_parsed, await read_body(request, self.limits.document, self.patience))
         change = partial(_replaced, new, request.headers.get("if-match"), request.headers.get("if-none-match"))
         return _document(await self.work(lambda: self.store(prefix).update_document(name, change)))
+
+    list_objects = list_objects
 
     # -------------------------------------------------------------- the server itself
 

@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, kw_only=True):
     mongo_uri: str | None = None
     database: str = "ml_dash"
     s3_url: str | None = None
+    archive_after_s: float | None = 3600.0
+    keep_s: float | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
@@ -53,6 +55,8 @@ class Settings(msgspec.Struct, kw_only=True):
             raise InvalidQuery(f"--insecure-local serves this machine only, not {self.host}: use tokens")
         if self.s3_url and not self.mongo_uri:
             raise InvalidQuery("--s3-url archives what is in MongoDB: give --mongo-uri too")
+        if self.keep_s is not None and not self.mongo_uri:
+            raise InvalidQuery("--keep deletes old entries in MongoDB: give --mongo-uri too")
 
 
 def _is_loopback(host: str) -> bool:
@@ -71,10 +75,12 @@ def catalog_of(settings: Settings) -> tuple[Catalog, Tokens]:
         root = Path(settings.root).expanduser().resolve()
         return LocalCatalog(root), FileTokens(root / ".server" / "tokens.json")
     from ..mongo_catalog import MongoCatalog, connect, majority
+    from ..stores.compactor import Policy
     from .mongo_tokens import MongoTokens
 
     client = connect(settings.mongo_uri)
-    catalog = MongoCatalog(client=client, database=settings.database, s3_url=settings.s3_url)
+    policy = Policy(archive_after_s=settings.archive_after_s, keep_s=settings.keep_s)
+    catalog = MongoCatalog(client=client, database=settings.database, s3_url=settings.s3_url, policy=policy)
     return catalog, MongoTokens(majority(client, settings.database))
 
 

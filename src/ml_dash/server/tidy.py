@@ -14,6 +14,8 @@ from ..catalog import Catalog
 
 IDLE_S = 30.0
 EVERY_S = 5.0
+STOP_S = 10.0
+"""So long the end of the server waits for the upkeep of one series; cut off, it harms nothing."""
 
 log = logging.getLogger("ml_dash.server")
 
@@ -47,6 +49,8 @@ class Tidy:
             await anyio.sleep_forever()
         finally:
             stop.set()
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(thread.join, STOP_S)
 
     def due(self) -> list[str]:
         """Those left alone long enough."""

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ..errors import StoreUnavailable
 from ..store import KINDS
 from .bucket import Bucket
-from .merging import current
+from .merging import current, is_hit, overlapping
 from .mongo_driver import Doc
 from .mongo_tables import Tables
 from .segments import LIVE, PARQUET, Header, check_body
@@ -54,6 +54,19 @@ def _encoded(value: str) -> str:
         return text
     digest = hashlib.sha256(value.encode()).hexdigest()[:16]
     return f"{re.sub('%.?$', '', text[: LONGEST - 17])}~{digest}"
+
+
+class ArchivedSeries(NamedTuple):
+    """The objects of one series.
+
+    `exact` says that they are the series as a store reads it: nothing is in the database only, no two of them hold
+    the same instant, and nothing in them was deleted.
+    """
+
+    topic: str
+    kind: str
+    exact: bool
+    objects: list[ArchivedObject]
 
 
 class Archive:
@@ -115,11 +128,14 @@ class Archive:
 
     # -------------------------------------------------------------- what there is
 
-    def objects(self, doc: Doc) -> list[ArchivedObject]:
+    def series(self, doc: Doc) -> ArchivedSeries:
         """The objects that make up the archived part of a series now, for engines that read the bucket directly."""
-        headers = [header for header in current(self._tables.live(doc["_id"])) if "obj" in header]
-        ordered = sorted(headers, key=lambda header: (header["lo"], header["s1"]))
-        return [_archived(doc["topic"], header) for header in ordered]
+        headers = current(self._tables.live(doc["_id"]))
+        cuts = self._tables.cuts(doc["_id"]) if doc["cuts"] else []
+        stored = sorted((header for header in headers if "obj" in header), key=lambda header: header["lo"])
+        whole = len(stored) == len(headers) and not any(is_hit(header, cuts) for header in stored)
+        objects = [_archived(doc["topic"], header) for header in stored]
+        return ArchivedSeries(doc["topic"], doc["kind"], whole and not overlapping(stored), objects)
 
     # -------------------------------------------------------------- the janitor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,7 +111,9 @@ def open_bucket(url: str, **options: Any) -> Bucket:
     if scheme == "file":
         options = {"mkdir": True, **options}
     elif scheme != "memory":
-        options = {"retry_config": RETRIES, "client_options": TIMEOUTS, **options}
+        # Client options given here hide what obstore reads from the environment.
+        plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
+        options = {"retry_config": RETRIES, "client_options": {**TIMEOUTS, "allow_http": plain}, **options}
     return Bucket(from_url(url, **options), url)
 
 

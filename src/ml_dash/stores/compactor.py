@@ -15,11 +15,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from .. import zstd
 from ..store import MERGED, Entry
-from .merging import current, merged_blocks, without_cuts
+from .merging import current, is_hit, merged_blocks, overlapping, without_cuts
 from .mongo_driver import Doc
 from .mongo_reader import BodyGone, Reader
 from .mongo_tables import Tables
@@ -236,18 +235,6 @@ def settled_sets(headers: Sequence[Header]) -> set[str]:
 def is_loose(header: Header, settled: set[str]) -> bool:
     """Whether a segment waits for compaction: as written, or left by a compaction that died."""
     return header["lv"] == 0 or header["set"] not in settled
-
-
-def is_hit(header: Header, cuts: Sequence[Header]) -> bool:
-    """Whether something of the segment was deleted and is still in it."""
-    clean = max(header["s1"], header.get("k", 0))
-    return any(cut["s1"] > clean and cut["lo"] <= header["hi"] and cut["hi"] >= header["lo"] for cut in cuts)
-
-
-def overlapping(headers: Sequence[Header]) -> bool:
-    """Whether any two segments reach into each other."""
-    ordered = sorted(headers, key=lambda header: header["lo"])
-    return any(late["lo"] <= early["hi"] for early, late in pairwise(ordered))
 
 
 def _with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header]) -> int:

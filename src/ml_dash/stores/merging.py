@@ -112,6 +112,21 @@ def without_cuts(header: Header, blocks: Iterable[list[Entry]], cuts: Sequence[H
         yield block
 
 
+# ---------------------------------------------------------------- headers among each other
+
+
+def is_hit(header: Header, cuts: Sequence[Header]) -> bool:
+    """Whether something of the segment was deleted and is still in it."""
+    clean = max(header["s1"], header.get("k", 0))
+    return any(cut["s1"] > clean and cut["lo"] <= header["hi"] and cut["hi"] >= header["lo"] for cut in cuts)
+
+
+def overlapping(headers: Sequence[Header]) -> bool:
+    """Whether any two segments reach into each other."""
+    ordered = sorted(headers, key=lambda header: header["lo"])
+    return any(late["lo"] <= early["hi"] for early, late in itertools.pairwise(ordered))
+
+
 # ---------------------------------------------------------------- sets of parts
 
 

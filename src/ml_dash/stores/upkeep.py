@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ..errors import MlDashError
 from .archive import Archive
 from .claims import Claims
-from .compactor import Compactor, Policy, is_hit, is_loose, settled_sets
-from .merging import complete_sets
+from .compactor import Compactor, Policy, is_loose, settled_sets
+from .merging import complete_sets, is_hit
 from .mongo_driver import Doc, answering
 from .mongo_tables import Tables
 from .segments import Header, received
@@ -44,12 +44,14 @@ class Upkeep:
         self._tables, self._compactor, self._policy, self._archive = tables, compactor, policy, archive
         self._claims = Claims(tables)
 
-    def run_once(self, limit: int = 1000) -> Done:
+    def run_once(self, limit: int = 1000, stop: threading.Event | None = None) -> Done:
         """One pass over the series that are due; what fails for one is logged and tried again later."""
         done = Done()
         with answering():
             due = self._tables.due(self._tables.now(), limit)
         for doc in due:
+            if stop is not None and stop.is_set():
+                break
             try:
                 with answering():
                     self._visit(doc, done)
@@ -59,17 +61,18 @@ class Upkeep:
         return done
 
     def run(self, stop: threading.Event, every_s: float = 30.0) -> None:
-        """Passes until told to stop; meant for a thread of the server."""
+        """Passes until told to stop, which takes one series' time at most; meant for a thread of the server."""
         passes = 0
-        while not stop.wait(every_s):
+        while not stop.is_set():
             try:
-                self.run_once()
-                if passes % RARELY == 0:
+                self.run_once(stop=stop)
+                if passes % RARELY == RARELY - 1:
                     self.remove_gone_experiments()
                     self.janitor()
             except (MlDashError, OSError) as error:
                 log.warning("upkeep: %s", error)
             passes += 1
+            stop.wait(every_s)
 
     def _visit(self, doc: Doc, done: Done) -> None:
         now = self._tables.now()
