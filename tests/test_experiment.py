@@ -590,7 +590,7 @@ exp.run.complete()
 
 @needs_fork
 def test_forked_children_record_into_the_parents_run(program: Callable[..., Program], root: Path, folder: Path) -> None:
-    """A child's entries are kept however it leaves, and its leaving does not end the run of its parent."""
+    """A child's entries are kept however it leaves, with its clocks; its leaving does not end its parent's run."""
     parent = program(CHILDREN)
     parent.heard("running")
     parent.succeeds()
@@ -598,6 +598,13 @@ def test_forked_children_record_into_the_parents_run(program: Callable[..., Prog
         assert values(opened) == ["parent", "child 1", "child 2", "parent"]
         assert sorted(entry["child"] for entry in opened.metrics("train").read()["entries"]) == [1, 2]
         assert opened.status == "completed"
+        first, *children = opened.info["processes"]
+        assert [child["status"] for child in children] == ["forked", "forked"], "the idle child recorded nothing"
+        assert {child["parent"] for child in children} == {first["writer"]}
+        assert len({one["pid"] for one in (first, *children)}) == 3
+        for child in children:
+            assert child["clocks"]["monotonic"] >= first["clocks"]["monotonic"]
+            assert child["session"] == first["session"]
 
 
 # ---------------------------------------------------------------- reading without changing anything

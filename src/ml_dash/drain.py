@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from . import run_record
 from .batches import LARGE_BODY, Group, apart
 from .columns import expand, is_columns
 from .entry import decode_body
@@ -28,7 +29,7 @@ from .journal import Journal
 from .journal_files import BIRTH, FIRST_RECORD, Mark, segment_path
 from .journal_reader import Stream, is_dead, streams
 from .line import to_line
-from .spool import OUTBOX, is_for_server
+from .spool import OUTBOX, is_for_server, read_note
 from .store import Batch, Store, Track
 
 BATCH_BYTES = 4 << 20
@@ -194,6 +195,7 @@ class Drain:
         It goes by one rename: half a journal, without its boundary, would be applied again under new numbers. One that
         goes to a server as well, and is not delivered there, moves to the outbox.
         """
+        self._note_child(stream)
         if is_for_server(stream) and not delivered:
             aside = self._folder.parent / OUTBOX / stream.writer
             self._files.make_folder(aside.parent)
@@ -210,6 +212,14 @@ class Drain:
         elif aside.parent == self._folder:
             self._files.remove_folder(aside)
         self._store.forget(stream.writer)
+
+    def _note_child(self, stream: Stream) -> None:
+        """Keep what a forked child noted of itself in the run's document."""
+        note = read_note(stream, run_record.PROCESS_NOTE)
+        if isinstance(note, dict) and self._store.read_document(run_record.DOCUMENT) is not None:
+            self._store.update_document(
+                run_record.DOCUMENT, lambda known: run_record.joined(known or {}, stream.writer, note)
+            )
 
     def finish(self, *, delivered: bool = False) -> None:
         """The own journal is closed and applied: remove it. Inside `exclusively`."""

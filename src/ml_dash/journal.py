@@ -72,9 +72,11 @@ class Journal:
         durability: "normal" syncs in the background (`sync`), "strict" inside append, "off" never.
         wake: called when a segment fills, so that the next one can be made ready in the background.
         notes: small files that every stream of this journal is born with.
+        child_notes: further ones, made when a forked child begins a stream of its own.
     """
 
     __slots__ = (
+        "_child_notes",
         "_closed",
         "_durability",
         "_fd",
@@ -115,20 +117,23 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
         wake: Callable[[], None] = lambda: None,
         notes: Mapping[str, bytes] | None = None,
+        child_notes: Callable[[], Mapping[str, bytes]] = dict,
     ) -> None:
         self._folder, self._files, self._durability = folder, files, durability
         self._segment_bytes, self._wake, self._notes = segment_bytes, wake, notes or {}
         self._tracks: dict[Track, int] = {}
         self._next = itertools.count(1)
-        self._torn = False
+        self._torn = self._forked = False
+        self._child_notes = child_notes
         self.lock = threading.RLock()
         self._open_stream()
 
     # -------------------------------------------------------------- the stream's files
 
     def _open_stream(self) -> None:
+        notes = {**self._notes, **(self._child_notes() if self._forked else {})}
         self.path, self._lock_fd, self._table_fd = create_stream(
-            self._files, self._folder, self._tracks, durable=self._durability == "strict", notes=self._notes
+            self._files, self._folder, self._tracks, durable=self._durability == "strict", notes=notes
         )
         self.writer = self.path.name
         self._mapped = self._durability != "strict" and self._files.can_map(self._folder)

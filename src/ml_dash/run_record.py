@@ -9,12 +9,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from .spool import note_bytes
 from .store import Document
 
 DOCUMENT = "experiment"
 SENT = "sent"
 """Marks a process, in the document of a server, that records on another machine."""
 RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED = "running", "completed", "failed", "cancelled", "crashed"
+FORKED = "forked"
+"""A child of a process that records too; how it ended is its parent's to know."""
+PROCESS_NOTE = "process"
 _WORST_FIRST = (FAILED, CRASHED, CANCELLED, COMPLETED)
 
 
@@ -44,6 +48,25 @@ def process_record(writer: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "git": git_state(),
     }
+
+
+def child_note(parent: str) -> dict[str, bytes]:
+    """What a forked child keeps beside its journal: when it began to record. It may be killed before it could say so
+    in the document, which it does not touch; who applies its journal does (`joined`).
+    """
+    found = {"parent": parent, "pid": os.getpid(), "started_at": now(), "clocks": clocks()}
+    return {PROCESS_NOTE: note_bytes(found)}
+
+
+def joined(document: Document, writer: str, note: Document) -> Document:
+    """The document with a forked child whose journal has been applied."""
+    processes = _processes(document)
+    parent = next((one for one in processes if one.get("writer") == note.get("parent")), {})
+    if any(one.get("writer") == writer for one in processes):
+        return document
+    inherited = {name: parent.get(name) for name in ("host", "session", "python", "platform", "git")}
+    child = {"writer": writer, "status": FORKED, **inherited, **note}
+    return {**document, "processes": [*processes, child]}
 
 
 def _printable(text: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import run_record
 from .background import Background, Pace
 from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
@@ -89,7 +90,9 @@ class Session:
             segment_bytes=self._segment_bytes,
             wake=self._wake,
             notes=notes,
+            child_notes=self._child_notes,
         )
+        self._parent = self.journal.writer
         make_drain = SpoolDrain if remote is not None and remote.alone else Drain
         self._drain = make_drain(journals, self._drained, self.journal, files=files, durable=durable, pace=pace)
         if remote is not None:
@@ -122,6 +125,9 @@ class Session:
             self._drained.applied(writer)
         except StoreUnavailable:
             pass
+
+    def _child_notes(self) -> dict[str, bytes]:
+        return run_record.child_note(self._parent)
 
     def _wake(self) -> None:
         if not self.closed:
