@@ -1,0 +1,186 @@
+"""Windows over HTTP out of tracks of 10^4 to 10^8 entries, and what each asks of database and bucket."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import httpx2
+import orjson
+from pymongo import monitoring
+
+from benchmarks.remote.bench import Bench
+from benchmarks.remote.grown import (
+    AT_ONCE,
+    PREFIX,
+    TRACK,
+    WINDOW,
+    Grown,
+    archive,
+    ends,
+    expected,
+    grow,
+    leave_alone,
+    record,
+)
+from benchmarks.remote.served import Dash
+from benchmarks.workload import TOPIC
+from ml_dash.mongo_catalog import MongoCatalog, connect
+from ml_dash.store import Window
+from ml_dash.stores.bucket import open_bucket
+
+SEED = 7
+
+
+class Asked(monitoring.CommandListener):
+    """What a client asks of its database: time as the driver sees it, documents and bytes of the answers."""
+
+    def __init__(self) -> None:
+        self.took_ms, self.documents, self.bytes, self.objects, self.object_bytes = 0.0, 0, 0, 0, 0
+
+    def started(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
+
+    def succeeded(self, event: Any) -> None:
+        """Count an answer."""
+        import bson
+
+        cursor = event.reply.get("cursor", {})
+        found = [*cursor.get("firstBatch", []), *cursor.get("nextBatch", [])]
+        self.took_ms += event.duration_micros / 1e3
+        self.documents += len(found)
+        self.bytes += sum(len(bson.encode(doc)) for doc in found)
+
+
+class Counted:
+    """A bucket whose ranged reads are counted."""
+
+    def __init__(self, bucket: Any, asked: Asked) -> None:
+        self._bucket, self._asked = bucket, asked
+        plain = bucket.range
+
+        def counting(key: str, start: int, end: int) -> bytes:
+            asked.objects += 1
+            asked.object_bytes += end - start
+            return plain(key, start, end)
+
+        bucket.range = counting
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bucket, name)
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def windows(bench: Bench) -> None:
+    """Every database in turn; a round asks one window of every size, in an order that turns."""
+    if bench.s3 is None:
+        return bench.note("windows", "no S3 server")
+    for name, database in bench.databases.running.items():
+        with ExitStack() as stack:
+            servers = []
+            for size in bench.options.sizes:
+                grown = grow(database.uri, bench.s3.url, size, f"bench_grown_{size}")
+                folder = bench.folder / f"grown-{name}-{size}"
+                server = Dash(folder, mongo_uri=database.uri, database=grown.database, s3=bench.s3)
+                servers.append((grown, stack.enter_context(server)))
+                _documents(bench, name, database.uri, grown)
+            _ask_all(bench, name, servers)
+    return None
+
+
+def _ask_all(bench: Bench, name: str, servers: list[tuple[Grown, Dash]]) -> None:
+    draw = random.Random(SEED)
+    with httpx2.Client(timeout=60) as client:
+        for round_ in range(-2, bench.options.window_rounds):
+            for place in range(len(servers)):
+                grown, server = servers[(round_ + place) % len(servers)]
+                took = timed_window(client, server.url, PREFIX, grown.window(draw))
+                if round_ >= 0:
+                    bench.keep(round_, **{f"window_{name}_{grown.size}_ms": took})
+
+
+def timed_window(client: Any, url: str, prefix: str, first: int) -> float:
+    """Milliseconds until the answer to one window is here and decoded; a wrong one raises."""
+    start, end = ends(first)
+    query = {"prefix": prefix, "topic": TOPIC, "start": repr(start), "end": repr(end)}
+    began = time.perf_counter()
+    answer = client.get(f"{url}/v1/entries", params=query)
+    found = orjson.loads(answer.content)
+    took = (time.perf_counter() - began) * 1e3
+    stamp, q = expected(first)
+    if found["count"] != WINDOW or found["entries"][0]["timestamp"] != stamp or found["entries"][0]["q"] != q:
+        raise AssertionError(f"a wrong window from {first}: {str(found)[:200]}")
+    return took
+
+
+def _documents(bench: Bench, name: str, uri: str, grown: Grown) -> None:
+    """The same windows read in this process: what they ask, and how long the database alone takes."""
+    asked, draw = Asked(), random.Random(SEED)
+    client = connect(uri, event_listeners=[asked])
+    assert bench.s3 is not None
+    bucket: Any = Counted(open_bucket(bench.s3.url), asked)
+    store = MongoCatalog(client=client, database=grown.database, bucket=bucket).store(PREFIX)
+    for round_ in range(-2, min(20, bench.options.window_rounds)):
+        asked.__init__()  # type: ignore[misc]
+        start, end = ends(grown.window(draw))
+        began = time.perf_counter()
+        if sum(map(len, store.read(TRACK, Window(start, end)))) != WINDOW:
+            raise AssertionError("a wrong window")
+        took = (time.perf_counter() - began) * 1e3
+        if round_ < 0:
+            continue
+        found = {"database_ms": asked.took_ms, "rest_ms": took - asked.took_ms, "documents": asked.documents}
+        found |= {"bytes": asked.bytes, "requests": asked.objects, "object_bytes": asked.object_bytes}
+        bench.keep(round_, **{f"window_{name}_{grown.size}_{key}": float(value) for key, value in found.items()})
+    client.close()
+
+
+# --- where the entries are -------------------------------------------------------------------------------------------
+
+
+def archived(bench: Bench) -> None:
+    """A window and everything, from segments as written, from compacted parts, and from the archive."""
+    if bench.s3 is None:
+        return bench.note("archived", "no S3 server")
+    name = next(iter(bench.databases.running))
+    uri, count = bench.databases.running[name].uri, bench.options.archive_entries
+    catalog = MongoCatalog(uri, "bench_archive", s3_url=bench.s3.url, policy=AT_ONCE)
+    for state in ("live", "compacted", "archived"):
+        record(catalog, f"bench/places/{state}", count)
+    catalog.compact("bench/places/compacted")
+    catalog.sweep("bench/places/compacted")
+    archive(catalog, "bench/places/archived")
+    leave_alone(uri, "bench_archive")
+    catalog.close()
+    with Dash(bench.folder / "archive", mongo_uri=uri, database="bench_archive", s3=bench.s3) as server:
+        _places(bench, server, count)
+    return None
+
+
+def _places(bench: Bench, server: Dash, count: int) -> None:
+    draw, states = random.Random(SEED), ("live", "compacted", "archived")
+    with httpx2.Client(timeout=600) as client:
+        for round_ in range(-1, bench.options.rounds):
+            for place in range(len(states)):
+                state = states[(round_ + place) % len(states)]
+                first = draw.randrange(count - WINDOW)
+                took = timed_window(client, server.url, f"bench/places/{state}", first)
+                whole = _whole(client, server.url, f"bench/places/{state}", count)
+                if round_ >= 0:
+                    bench.keep(round_, **{f"place_{state}_window_ms": took, f"place_{state}_full_s": whole})
+
+
+def _whole(client: Any, url: str, prefix: str, count: int) -> float:
+    began, lines = time.perf_counter(), 0
+    query = {"prefix": prefix, "topic": TOPIC, "format": "ndjson"}
+    with client.stream("GET", f"{url}/v1/entries", params=query) as answer:
+        for chunk in answer.iter_bytes():
+            lines += chunk.count(b"\n")
+    if lines != count:
+        raise AssertionError(f"{lines} entries where {count} were recorded")
+    return time.perf_counter() - began
