@@ -1,0 +1,144 @@
+"""The archive read by DuckDB, as `docs/operations.md` shows it: values equal what the store returns."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from http_server import Server
+from ml_dash.mongo_catalog import MongoCatalog, connect
+from ml_dash.server.app import create_app
+from ml_dash.stores.bucket import Bucket
+from mongo_catalogs import AT_ONCE, archive_all, batch, bucket_of, new_catalog, read, unique_prefix
+
+pytest_plugins = ["servers.fixtures"]
+duckdb = pytest.importorskip("duckdb")
+
+PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
+PREFIX = unique_prefix()
+
+
+@pytest.fixture(scope="module")
+def client(mongo_server: Any) -> Iterator[Any]:
+    """A connection to the test server."""
+    client = connect(mongo_server.uri)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server: Any) -> Bucket:
+    """A folder of its own in the test server's bucket."""
+    return bucket_of(s3_server)
+
+
+@pytest.fixture(scope="module")
+def catalog(client: Any, bucket: Bucket) -> Iterator[MongoCatalog]:
+    """A recording, archived: 600 entries, whose first ones came again later with other values."""
+    with new_catalog(client, bucket) as catalog:
+        for number in range(1, 7):
+            catalog.store(PREFIX).append(batch(number))
+        catalog.store(PREFIX).append(batch(1, 30, writer="late", start=2.005))
+        archive_all(catalog, PREFIX)
+        yield catalog
+
+
+def block(language: str) -> str:
+    """The query of the page."""
+    found = re.search(rf"<!-- tested: archive query -->\n```{language}\n(.*?)```", PAGE.read_text(), re.S)
+    assert found is not None
+    return found[1]
+
+
+def expected(catalog: MongoCatalog) -> tuple[int, float, float]:
+    """What the page's query must answer, from the store."""
+    window = [entry for entry in read(catalog.store(PREFIX)) if 2 <= entry["timestamp"] <= 3]
+    mean = sum(entry["q"][0] for entry in window) / len(window)
+    return len(window), mean, max(entry["range"] for entry in window if "range" in entry)
+
+
+def test_the_documented_python_query(
+    client: Any, catalog: MongoCatalog, bucket: Bucket, s3_server: Any, tmp_path: Path
+) -> None:
+    """The page's program, run as a user would, prints what the store says."""
+    database = catalog._tables._database.name
+    served = MongoCatalog(client=client, database=database, bucket=bucket)
+    code = block("python").replace("alice/robotics/pick", PREFIX)
+    code += "print('ANSWER', *map(repr, result.fetchall()[0]))\n"
+    with Server(create_app(served, tokens=None)) as api:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, **s3_server.env, "ML_DASH_URL": api.url, "ML_DASH_TOKEN": "none"},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"ANSWER (\S+) (\S+) (\S+)", done.stdout)
+    assert found is not None, done.stdout
+    count, mean, farthest = expected(catalog)
+    assert int(found[1]) == count
+    assert float(found[2]) == pytest.approx(mean, abs=1e-12)
+    assert float(found[3]) == farthest
+
+
+def downloaded(catalog: MongoCatalog, bucket: Bucket, folder: Path) -> list[str]:
+    """Copies of a series' current objects, under their keys."""
+    paths = []
+    for found in catalog.objects(PREFIX, "robot/state"):
+        path = folder / found.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bucket.range(found.key, 0, found.size_bytes))
+        paths.append(str(path))
+    return paths
+
+
+def test_the_documented_sql(catalog: MongoCatalog, bucket: Bucket, tmp_path: Path) -> None:
+    """The page's SQL over copies of the objects says the same as the store."""
+    found = re.search(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+    assert found is not None
+    select = found[1][found[1].index("SELECT") :].replace("--", "\n--")
+    sql = re.sub(r"\['s3://[^\]]*\]", repr(downloaded(catalog, bucket, tmp_path)), select)
+    count, mean, farthest = duckdb.sql(re.sub(r"--.*", "", sql)).fetchall()[0]
+    assert (count, farthest) == (expected(catalog)[0], expected(catalog)[2])
+    assert mean == pytest.approx(expected(catalog)[1], abs=1e-12)
+
+
+def test_every_value_is_what_the_store_returns(catalog: MongoCatalog, bucket: Bucket, tmp_path: Path) -> None:
+    """Timestamps, lists, integers, texts, parts of a struct and infinities, entry by entry."""
+    paths = downloaded(catalog, bucket, tmp_path)
+    rows = duckdb.sql(
+        f"SELECT timestamp, q, step, note, pose.x, range FROM read_parquet({paths}, union_by_name=true) ORDER BY 1"
+    ).fetchall()
+    entries = read(catalog.store(PREFIX))
+    assert len(rows) == len(entries) == 630
+    for row, entry in zip(rows, entries, strict=True):
+        pose = entry.get("pose", {})
+        stored = (*(entry.get(name) for name in ("timestamp", "q", "step", "note")), pose.get("x"), entry.get("range"))
+        assert (row[0], list(row[1]), *row[2:]) == stored
+
+
+def test_paths_prune(client: Any, bucket: Bucket, catalog: MongoCatalog, tmp_path: Path) -> None:
+    """The names in the path are columns, with the values as they were recorded, and select files."""
+    with new_catalog(client, bucket, AT_ONCE) as other:
+        other.store("bob b/drone/a/b").append(batch(1))
+        archive_all(other, "bob b/drone/a/b")
+        for found in other.objects("bob b/drone/a/b"):
+            path = tmp_path / found.key
+            path.parent.mkdir(parents=True)
+            path.write_bytes(bucket.range(found.key, 0, found.size_bytes))
+    downloaded(catalog, bucket, tmp_path)
+    everything = f"read_parquet('{tmp_path}/**/*.parquet', hive_partitioning=true, union_by_name=true)"
+    groups = duckdb.sql(
+        f"SELECT owner, experiment, topic, count(*) FROM {everything} GROUP BY ALL ORDER BY 1"
+    ).fetchall()
+    assert groups == [
+        ("ada", PREFIX.rpartition("/")[2], "robot/state", 630),
+        ("bob b", "a/b", "robot/state", 100),
+    ]
+    plan = duckdb.sql(f"EXPLAIN ANALYZE SELECT count(*) FROM {everything} WHERE owner = 'bob b'").fetchall()[0][1]
+    assert "Scanning Files: 1/" in plan or "Total Files Read: 1" in plan, plan
