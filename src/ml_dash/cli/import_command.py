@@ -19,7 +19,6 @@ from .times import date_of, duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..experiment import Experiment
     from ..importing import Options, Prepared, Report
 
 FORMATS = ("csv", "tum", "euroc", "jsonl", "parquet", "npz")
@@ -51,7 +50,8 @@ def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, 
     """Import TUM, EuRoC, CSV, JSON lines, Parquet or NumPy files.
 
     Everything is read and checked before anything is stored: a broken row, named by its line, leaves the experiment as
-    it was. Rows merge with entries of the same timestamp. PREFIX is created where it does not exist.
+    it was, and so does a full disk or Ctrl-C. Rows merge with entries of the same timestamp. PREFIX is created where it
+    does not exist; the run of one that does stays what it was.
     """
     from ..address import check_prefix
 
@@ -128,45 +128,9 @@ def _check_topics(reports: Sequence[Report]) -> None:
 
 
 def _store(prefix: str, root: str, prepared: Sequence[Prepared], bars: Any) -> None:
-    from ..experiment import Experiment
+    from ..importing.whole import store_whole
 
-    experiment = Experiment(prefix, dash_root=root)
-    existed = experiment.folder.exists()
-    known = set(_known_topics(experiment))
-    reports = [one.report for one in prepared]
-    try:
-        with experiment.run:
-            for one in prepared:
-                with _task(bars, f"storing {one.path.name}", one.path) as advance:
-                    one.store(experiment, advance)
-            experiment.log("imported", files=[report.path for report in reports])
-    except BaseException:
-        _take_back(experiment, existed, known, reports)
-        raise
-
-
-def _known_topics(experiment: Experiment) -> list[str]:
-    from ..stores.local import LocalStore
-
-    return LocalStore(experiment.folder, readonly=True).topics() if experiment.folder.exists() else []
-
-
-def _take_back(experiment: Experiment, existed: bool, known: set[str], reports: Sequence[Report]) -> None:
-    """Something went wrong while storing (a full disk, Ctrl-C): topics that are new here go again."""
-    from ..catalog import LocalCatalog
-    from ..store import MERGED, Track
-    from ..stores.local import LocalStore
-
-    if not existed:
-        LocalCatalog(experiment.root).remove(experiment.prefix)
-        return
-    store = LocalStore(experiment.folder)
-    topics = {topic.topic for report in reports for topic in report.topics}
-    for topic in topics - known:
-        store.remove(Track(MERGED, topic))
-    store.close()
-    if topics & known:
-        note(f"part of the rows may be in {', '.join(sorted(topics & known))}, which existed before")
+    store_whole(prefix, root, prepared, lambda one: _task(bars, f"storing {one.path.name}", one.path))
 
 
 def _show(reports: Sequence[Report]) -> None:

@@ -21,6 +21,7 @@ from ..files import FILES, Files
 from ..line import from_document, to_document
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
+from .adopt import adopt
 from .compact import compact_file
 from .datafile import Appender, DataFile
 from .grouping import Arrivals, ascending_lines, grouped, no_pace
@@ -217,6 +218,28 @@ class LocalStore:
         """Compact every track that needs it."""
         for topic in self._layout.topics(MERGED):
             self.compact(Track(MERGED, topic))
+
+    def adopt(self, tracks: Mapping[Track, Path], line: Batch) -> None:
+        """Add data files of tracks to those here, and a line to the log: all or nothing.
+
+        Raises:
+            OSError: a full disk; nothing was added.
+        """
+        with self._locked():
+            known = set(self._layout.topics(MERGED))
+            added = {path: self._layout.claim(track) for track, path in tracks.items()}
+            try:
+                for target in added.values():
+                    self._file(target).heal()
+                adopt(added, self._files, lambda: self.append(line))
+            except BaseException:
+                for track in tracks:
+                    if track.topic not in known:
+                        self._layout.remove(track)
+                raise
+            self.forget(line.writer)
+            for track in tracks:
+                self.compact(track)
 
     def remove(self, track: Track) -> None:
         """Delete a series with all its entries."""
