@@ -8,7 +8,7 @@ from typing import Any
 from .entry import taken
 from .errors import InvalidEntry
 from .metrics import part
-from .session import Session, opened
+from .session import RunPart
 from .store import Entry, Track
 
 TRACK = Track("logs", "logs")
@@ -17,18 +17,8 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 _log = logging.getLogger("ml_dash.run")
 
 
-class Log:
+class Log(RunPart):
     """The log of one experiment: `experiment.log("grasped", level="info", force=12.5)`."""
-
-    def __init__(self) -> None:
-        self._session: Session | None = None
-
-    def bind(self, session: Session | None) -> None:
-        """A run started, or ended (None)."""
-        self._session = session
-
-    def _open(self) -> Session:
-        return opened(self._session)
 
     def __call__(self, message: str, /, level: str = "info", **fields: Any) -> Log:
         """Log a line into `logs/logs.jsonl` and to the standard logger `ml_dash.run`.
@@ -45,7 +35,7 @@ class Log:
         name = _level_name(level)
         if "message" in fields:
             raise taken(TRACK.topic, "message")
-        self._open().put(TRACK, {"level": name, "message": str(message), **fields})
+        self.session().put(TRACK, {"level": name, "message": str(message), **fields})
         _log.log(logging.getLevelName(name.upper()), "%s", message, extra={"fields": fields})
         return self
 
@@ -59,7 +49,7 @@ class Log:
         Raises:
             InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
         """
-        return [entry for block in self._open().read(TRACK, part(start_index, limit)) for entry in block]
+        return [entry for block in self.session().read(TRACK, part(start_index, limit)) for entry in block]
 
 
 def _level_name(level: Any) -> str:

@@ -7,39 +7,28 @@ from typing import Any
 
 from .address import check_topic
 from .errors import InvalidWindow
-from .session import Session, opened
+from .session import RunPart
 from .store import Track, TrackInfo, Window
 
 KIND = "metrics"
 
 
-class MetricsManager:
+class MetricsManager(RunPart):
     """All metrics of one experiment: `experiment.metrics("train").log(loss=0.1)`."""
-
-    def __init__(self) -> None:
-        self._session: Session | None = None
 
     def __call__(self, name: str) -> MetricBuilder:
         """The metric series of a name (the rules of topics apply)."""
         name = check_topic(name)
-        self.open()
+        self.session()
         return MetricBuilder(self, name)
-
-    def open(self) -> Session:
-        """The session of the open run; raises NotOpen outside of one."""
-        return opened(self._session)
-
-    def bind(self, session: Session | None) -> None:
-        """A run started, or ended (None)."""
-        self._session = session
 
     def list(self) -> list[TrackInfo]:
         """Every metric series, sorted by name."""
-        return self.open().tracks(KIND)
+        return self.session().tracks(KIND)
 
     def flush(self, timeout_s: float | None = 30.0) -> MetricsManager:
         """Everything logged before the call is in storage, durable, on return; `timeout_s` as for `tracks.flush`."""
-        self.open().flush(timeout_s)
+        self.session().flush(timeout_s)
         return self
 
 
@@ -59,12 +48,12 @@ class MetricBuilder:
             InvalidEntry: (a ValueError) a field that cannot be recorded; nothing changed.
             NotOpen: outside an open run.
         """
-        self._manager.open().put(Track(KIND, self.name), fields)
+        self._manager.session().put(Track(KIND, self.name), fields)
         return self
 
     def flush(self, timeout_s: float | None = 30.0) -> MetricBuilder:
         """This series is in storage, durable, on return; `timeout_s` as for `tracks.flush`."""
-        self._manager.open().flush(timeout_s)
+        self._manager.session().flush(timeout_s)
         return self
 
     def read(self, start_index: int = 0, limit: int | None = None) -> dict[str, Any]:
@@ -81,12 +70,12 @@ class MetricBuilder:
             InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
         """
         window = part(start_index, limit)
-        entries = [entry for block in self._manager.open().read(Track(KIND, self.name), window) for entry in block]
+        entries = [entry for block in self._manager.session().read(Track(KIND, self.name), window) for entry in block]
         return {"entries": entries, "count": len(entries)}
 
     def __len__(self) -> int:
         """The number of entries."""
-        return sum(len(block) for block in self._manager.open().read(Track(KIND, self.name)))
+        return sum(len(block) for block in self._manager.session().read(Track(KIND, self.name)))
 
     def __bool__(self) -> bool:
         """A series is true also while it is empty."""

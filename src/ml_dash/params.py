@@ -7,23 +7,13 @@ from typing import Any
 
 from .errors import InvalidEntry
 from .line import checked_document
-from .session import Session, opened
+from .session import RunPart
 
 DOCUMENT = "params"
 
 
-class Params:
+class Params(RunPart):
     """Parameters of one experiment: `experiment.params.set(lr=0.1, arm={"dof": 7})`."""
-
-    def __init__(self) -> None:
-        self._session: Session | None = None
-
-    def bind(self, session: Session | None) -> None:
-        """A run started, or ended (None)."""
-        self._session = session
-
-    def _open(self) -> Session:
-        return opened(self._session)
 
     def set(self, mapping: Mapping[str, Any] | None = None, /, **values: Any) -> Params:
         """Merge values into the parameters: dicts merge key by key, everything else is replaced.
@@ -44,7 +34,7 @@ class Params:
         """
         if mapping is not None and not isinstance(mapping, Mapping):
             raise InvalidEntry(f"params.set takes a mapping or names, got {type(mapping).__name__}")
-        session = self._open()
+        session = self.session()
         session.writing()
         fields = {**(mapping or {}), **values}
         plain = checked_document(DOCUMENT, fields)
@@ -53,7 +43,7 @@ class Params:
 
     def get(self, name: str | None = None, default: Any = None) -> Any:
         """All parameters as a dict, or one of them (`"arm.dof"` reaches into dicts), or the default."""
-        document = self._open().store.read_document(DOCUMENT) or {}
+        document = self.session().store.read_document(DOCUMENT) or {}
         if name is None:
             return document
         if name in document:

@@ -18,8 +18,9 @@ from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
 from .errors import NotDelivered, NotOpen, StoreUnavailable
 from .files import FILES, Files
-from .journal import SEGMENT_BYTES, Journal
+from .journal import Journal
 from .journal_reader import is_alive, streams
+from .journal_segments import SEGMENT_BYTES
 from .store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
@@ -275,13 +276,25 @@ class Session:
                 after_fork()
 
 
-def opened(session: Session | None) -> Session:
-    """The session of an open experiment; raises NotOpen outside a run."""
-    if session is None or session.closed:
-        raise NotOpen(
-            "the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)"
-        )
-    return session
+class RunPart:
+    """A part of an experiment that works while it is open: tracks, metrics, parameters, the log."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def bind(self, session: Session | None) -> None:
+        """The experiment was opened, or closed (None)."""
+        self._session = session
+
+    def session(self) -> Session:
+        """What it works on; raises NotOpen while the experiment is not open."""
+        if self._session is None or self._session.closed:
+            raise NotOpen(
+                "the experiment is not open: use it inside `with experiment.run:`; to read only, ml_dash.open(prefix)"
+            )
+        return self._session
 
 
 def _after_fork_in_child() -> None:

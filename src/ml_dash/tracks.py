@@ -17,7 +17,7 @@ from .formats import check_format
 from .formats.json import to_json
 from .journal import Journal
 from .journal_files import crc32, record_header
-from .session import Session, opened
+from .session import RunPart, Session
 from .store import MERGED, Entry, Track, TrackInfo, Window
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ Blocks = Iterable[list[Entry]]
 _MISSING: Any = object()
 
 
-class TracksManager:
+class TracksManager(RunPart):
     """All tracks of one experiment: `experiment.tracks("robot/state")`.
 
     Calling it with a topic gives the `TrackBuilder` of that topic, the same one each time.
     """
 
-    __slots__ = ("_builders", "_kept", "_session")
+    __slots__ = ("_builders", "_kept")
 
     def __init__(self) -> None:
+        super().__init__()
         self._builders: dict[str, TrackBuilder] = {}
         self._kept: dict[str, TrackBuilder] = {}
-        self._session: Session | None = None
 
     def __call__(self, topic: str) -> TrackBuilder:
         """The builder of a topic.
@@ -58,15 +58,12 @@ class TracksManager:
 
     def _create(self, topic: str) -> TrackBuilder:
         topic = check_topic(topic)
-        builder = TrackBuilder(self._open(), topic)
+        builder = TrackBuilder(self.session(), topic)
         return self._builders.setdefault(topic, builder)
-
-    def _open(self) -> Session:
-        return opened(self._session)
 
     def bind(self, session: Session | None) -> None:
         """A run started (or ended: None); builders that the user kept go on with it."""
-        self._session = session
+        super().bind(session)
         if session is None:
             self._kept, self._builders = {**self._kept, **self._builders}, {}
             return
@@ -84,16 +81,16 @@ class TracksManager:
         Raises:
             OSError: the disk is full; nothing is lost, the journal keeps it.
         """
-        self._open().flush(timeout_s)
+        self.session().flush(timeout_s)
         return self
 
     def list(self) -> list[TrackInfo]:
         """Every recorded track, sorted by topic: count, first and last timestamp, columns with types, bytes."""
-        return self._open().tracks()
+        return self.session().tracks()
 
     def topics(self) -> builtins.list[str]:
         """The topics alone, sorted, without a look at the tracks; a builder that nothing was appended to may be one."""
-        session = self._open()
+        session = self.session()
         stored = getattr(session.store, "topics", None)
         if stored is None:
             return [info.topic for info in session.tracks()]
@@ -101,11 +98,11 @@ class TracksManager:
 
     def blocks(self, topic: str, window: Window = Window()) -> Blocks:
         """The entries of any topic in ascending blocks; one that nobody recorded is empty, and is not created."""
-        return self._open().read(Track(MERGED, topic), window)
+        return self.session().read(Track(MERGED, topic), window)
 
     def table(self, topic: str, window: Window = Window()) -> pa.Table:
         """The fields of any topic's window as an Arrow table, from the columnar sidecar where there is one."""
-        return track_table(self._open(), Track(MERGED, topic), window)
+        return track_table(self.session(), Track(MERGED, topic), window)
 
     def __len__(self) -> int:
         """The number of recorded tracks."""

@@ -20,9 +20,9 @@ from ..errors import NotOpen, StoreCorrupt
 from ..files import FILES, Files
 from ..line import from_document, to_document
 from ..schema import observe, summary
-from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable, fixed_names
 from .adopt import adopt
-from .compact import compact_file
+from .compact import compact_file, delete_between
 from .datafile import Appender, DataFile
 from .grouping import Arrivals, ascending_lines, grouped, no_pace
 from .layout import Layout
@@ -59,7 +59,7 @@ class LocalStore:
     ) -> None:
         self.folder, self._files, self._readonly, self._pace = folder, files, readonly, pace
         self._mutex = threading.RLock()
-        self._lock_fd, self._depth, self._process = -1, 0, os.getpid()
+        self._lock_fd, self._depth, self._holds_lock, self._process = -1, 0, False, os.getpid()
         self._layout = Layout(folder, files)
         self._state = StateFile(folder / ".state", files)
         self._data: dict[Path, DataFile] = {}
@@ -80,13 +80,15 @@ class LocalStore:
             self._check_open()
             self._depth += 1
             try:
-                if self._depth == 1:
+                if not self._holds_lock:  # a signal handler may come before this, and then take it
                     self._take_lock()
                 yield
             finally:
                 self._depth -= 1
-                if self._depth == 0 and self._lock_fd >= 0:
-                    self._files.unlock(self._lock_fd)
+                if self._depth == 0:
+                    self._holds_lock = False
+                    if self._lock_fd >= 0:
+                        self._files.unlock(self._lock_fd)
 
     def _take_lock(self) -> None:
         if self._process != os.getpid():  # a forked child: the parent's descriptor is closed (`files.drop_locks`)
@@ -95,6 +97,7 @@ class LocalStore:
             self._files.make_folder(self.folder)
             self._lock_fd = self._files.open_lock(self.folder / ".lock")
         self._files.lock(self._lock_fd, wait=True)
+        self._holds_lock = True
 
     @contextmanager
     def settled(self) -> Iterator[None]:
@@ -251,6 +254,24 @@ class LocalStore:
                 self._sidecars.pop(path, None)
                 state = self._state.read()
                 self._state.write(state.without(self._name(path)))
+
+    def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
+        """Delete a window of a track; its file has the plain form afterwards.
+
+        Raises:
+            InvalidWindow: a sequence. StoreCorrupt: the file has lines that are no entries.
+        """
+        check_removable(track)
+        low = float("-inf") if start is None else start
+        high = float("inf") if end is None else end
+        with self._locked():
+            path = self._layout.find(track)
+            if (
+                path is not None
+                and low <= high
+                and not delete_between(self._file(path), self._files, self._pace, low, high)
+            ):
+                self.remove(track)
 
     # -------------------------------------------------------------- reading
 
@@ -420,7 +441,7 @@ class LocalStore:
 
     def after_fork_in_child(self) -> None:
         """What was under way goes on in the parent only."""
-        self._mutex, self._depth = threading.RLock(), 0
+        self._mutex, self._depth, self._holds_lock = threading.RLock(), 0, False
         self._data.clear()
 
 
