@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import run_record
 from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis, declared_rates
-from .analysis.recording import Recording
+from .analysis.recording import Order, Recording, order_of
 from .background import Pace
 from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, InvalidQuery, NotOpen
 from .journal_reader import Stream, is_alive
@@ -177,7 +177,16 @@ class Experiment(ExperimentAnalysis):
     def recording(self) -> Recording:
         """What `align`, `find`, `sql` and `doctor` read."""
         tracks = self.tracks
-        return Recording(self.prefix, tracks.blocks, tracks.topics, tracks.table, self.params.get)
+        return Recording(self.prefix, tracks.blocks, tracks.topics, tracks.table, self.params.get, self._order)
+
+    def _order(self, topic: str) -> Order:
+        """How many entries of a track came late and how many repeated one, as far as they are stored."""
+        session = self._session
+        if session is None:
+            return None, None
+        if session.journal is not None and self._url is None:
+            session.flush()
+        return order_of(session.store, topic)
 
     def _is_alive(self, writer: str) -> bool:
         return bool(writer) and is_alive(Stream(self.folder / JOURNALS / writer))

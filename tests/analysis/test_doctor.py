@@ -186,12 +186,12 @@ def test_integers_freeze_too() -> None:
 
 
 def test_what_the_recorder_counted_when_entries_came() -> None:
-    """A stored track ascends; late entries are a problem, stamps that merged a note."""
+    """A stored track ascends; late and lost entries are problems."""
     tables = {"t": sensor(steady())}
     report = examine(tables, arrived={"t": (20, 500)})
-    assert [(one.check, one.severity) for one in report.findings] == [("backward", "problem"), ("repeated", "note")]
+    assert [(one.check, one.severity) for one in report.findings] == [("backward", "problem"), ("repeated", "problem")]
     assert "20 of 2,500 entries came with an earlier stamp" in str(report)
-    assert "500 of 2,500 entries came with a stamp that was there already" in str(report)
+    assert "500 of 2,500 entries came with the stamp and fields of the one before" in str(report)
     for nothing in ((0, 0), (None, None)):
         assert examine(tables, arrived={"t": nothing}).findings == ()
     assert examine(tables, arrived={"t": (20, 0)}, limits=Limits(late_share=0.02)).ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -233,3 +234,20 @@ def test_a_finished_run_is_opened_to_be_analysed(experiment: Experiment, root: P
         assert again.align("robot/state", rate_hz=10).num_rows == 11
         assert again.tracks("robot/state").slice(0.2, 0.4).at(0.255)["q"] == [0.25, -0.25]
         assert again.doctor().stamps["robot/state"].rate_hz == pytest.approx(100)
+
+
+def test_doctor_of_stamps_that_were_sorted_away(tmp_path: Path) -> None:
+    """A finished run ascends; entries that came late or replaced the one before are problems all the same, appends that
+    add fields to an instant are none."""
+    with Experiment("a/b/stamps", dash_root=tmp_path).run as exp:
+        for number in range(200):
+            exp.tracks("sound").append(x=math.sin(number), _ts=number / 100)
+            exp.tracks("sound").append(y=math.cos(number), _ts=number / 100)
+            exp.tracks("late").append(x=math.sin(number), _ts=number / 100 - (0.5 if number == 150 else 0.0))
+            exp.tracks("twice").append(x=math.sin(number), _ts=number // 2 / 100)
+        within = exp.doctor()
+    with ml_dash.open("a/b/stamps", dash_root=tmp_path) as exp:
+        report = exp.doctor()
+    found = [(finding.topic, finding.check) for finding in report.problems if finding.check in ("backward", "repeated")]
+    assert sorted(found) == [("late", "backward"), ("twice", "repeated")]
+    assert [str(one) for one in within.problems] == [str(one) for one in report.problems]

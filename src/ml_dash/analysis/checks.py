@@ -222,12 +222,12 @@ def arrival(topic: str, entries: int, late: int | None, repeated: int | None, li
 
     Args:
         entries: of the track as stored.
-        late, repeated: how many entries came with a stamp below, or equal to, an earlier one; None: not counted.
+        late, repeated: as in `TrackInfo`; None where nobody counted.
     """
     appended = entries + (repeated or 0)
     if late and late > limits.late_share * appended:
         message = f"{late:,} of {appended:,} entries came with an earlier stamp than one before; sorted when stored"
         yield Finding(topic, "backward", PROBLEM, message, value=late / appended)
     if repeated and repeated > limits.repeat_share * appended:
-        message = f"{repeated:,} of {appended:,} entries came with a stamp that was there already; merged when stored"
-        yield Finding(topic, "repeated", NOTE, message, value=repeated / appended)
+        message = f"{repeated:,} of {appended:,} entries came with the stamp and fields of the one before, now lost"
+        yield Finding(topic, "repeated", PROBLEM, message, value=repeated / appended)

@@ -112,7 +112,7 @@ def examine(
             back.
         limits: thresholds.
         rates_hz: declared rates by topic.
-        arrived: of stored tracks, how many entries came with a stamp below, and equal to, an earlier one.
+        arrived: of stored tracks, how many entries came late and how many repeated one (`TrackInfo`).
 
     Raises:
         InvalidQuery: a declared rate that is not above 0, or of a topic that is not there.

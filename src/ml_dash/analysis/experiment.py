@@ -162,7 +162,8 @@ class ExperimentAnalysis:
         recording = self.recording()
         tables = {topic: recording.track(topic).to_arrow() for topic in topics or recording.topics()}
         declared = {**_those(declared_rates(recording.parameter("rates_hz")), tables), **(rates_hz or {})}
-        report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=declared)
+        arrived = {topic: recording.order(topic) for topic in tables}
+        report: Report = needs(".doctor").examine(tables, limits=limits, rates_hz=declared, arrived=arrived)
         return report
 
 

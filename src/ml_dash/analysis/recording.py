@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import check_topic
 from ..errors import InvalidTopic, MissingExtra, TrackNotFound
 from ..names import offer
-from ..store import Entry, Window
+from ..store import MERGED, Entry, Track, Window
 from .track import TrackAnalysis
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Blocks = Callable[[str, Window], Iterable[list[Entry]]]
 TableOf = Callable[[str, Window], "pa.Table"]
+Order = tuple[int | None, int | None]
+"""How many entries of a track came late, and how many repeated one (`TrackInfo`); None where nobody counted."""
 
 
 class Recording:
@@ -27,9 +29,10 @@ class Recording:
         topics: lists the topics there may be, sorted; one without entries is passed over.
         table: gives a topic's window as a table, where there is a faster way than from its entries.
         parameter: gives a parameter of the run by name, None where it is not set.
+        order: gives what was counted when a topic's entries came.
     """
 
-    __slots__ = ("_topics", "blocks", "parameter", "prefix", "table")
+    __slots__ = ("_topics", "blocks", "order", "parameter", "prefix", "table")
 
     def __init__(
         self,
@@ -38,9 +41,10 @@ class Recording:
         topics: Callable[[], list[str]],
         table: TableOf | None = None,
         parameter: Callable[[str], Any] = lambda name: None,
+        order: Callable[[str], Order] = lambda topic: (None, None),
     ) -> None:
         self.prefix, self.blocks, self._topics, self.table = prefix, blocks, topics, table
-        self.parameter = parameter
+        self.parameter, self.order = parameter, order
 
     def topics(self) -> list[str]:
         """The topics of all recorded tracks, sorted."""
@@ -114,6 +118,16 @@ class Tables(Mapping[str, "pa.Table"]):
 
     def __len__(self) -> int:
         return len(self._recording.topics())
+
+
+def order_of(store: Any, topic: str) -> Order:
+    """What a store counted when a topic's entries came."""
+    known = getattr(store, "order", None)
+    if known is not None:
+        order: Order = known(Track(MERGED, topic))
+        return order
+    found = {info.topic: (info.late, info.repeated) for info in store.tracks(MERGED)}
+    return found.get(topic, (None, None))
 
 
 def counted(table: Callable[[Window], pa.Table], count: Callable[[Window], int], window: Window) -> int:

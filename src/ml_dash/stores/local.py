@@ -380,6 +380,11 @@ class LocalStore:
         names = summary(seen, fixed_names(track.kind))
         return TrackInfo(track.topic, count, low, high, names, index.size, late, repeated)
 
+    def order(self, track: Track) -> tuple[int | None, int | None]:
+        """`late` and `repeated` of a track's `TrackInfo`, without a look at its entries."""
+        path = self._layout.find(track)
+        return (None, None) if path is None else self._order(track, path)
+
     def _order(self, track: Track, path: Path) -> tuple[int | None, int | None]:
         """How many entries came late and how many repeated one; None where no state tells."""
         try:
