@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from ml_dash.columns import encode_columns
 from ml_dash.entry import encode_body
-from ml_dash.errors import NotOpen
+from ml_dash.errors import InvalidWindow, NotOpen
 from ml_dash.store import Batch, Entry, Store, Track, Window
 
 STATE = Track("tracks", "robot/state")
@@ -509,6 +509,83 @@ class StoreContract:
         assert [info.topic for info in store.tracks("logs")] == ["logs"]
         assert store.tracks() == []
 
+    @pytest.mark.parametrize("late", [False, True])
+    @pytest.mark.parametrize(
+        ("start", "end", "left"),
+        [
+            (2.0, 3.0, [1.0, 4.0]), (1.5, 3.5, [1.0, 4.0]), (None, 2.0, [3.0, 4.0]), (3.0, None, [1.0, 2.0]),
+            (2.0, 2.0, [1.0, 3.0, 4.0]), (2.1, 2.9, [1.0, 2.0, 3.0, 4.0]), (3.0, 2.0, [1.0, 2.0, 3.0, 4.0]),
+            (9.0, None, [1.0, 2.0, 3.0, 4.0]), (-INF, 1.0, [2.0, 3.0, 4.0]), (1.0, 4.0, []), (None, INF, []),
+        ],
+    )  # fmt: skip
+    def test_a_deleted_window_is_gone(
+        self,
+        store: Store,
+        again: Callable[[], Store],
+        start: float | None,
+        end: float | None,
+        left: list[float],
+        late: bool,
+    ) -> None:
+        """Its entries with both ends, for every opening; the others, their fields and other tracks stay."""
+        writer = Writer(store, [STATE, FORCE])
+        stamps = [3.0, 4.0, 1.0, 2.0] if late else [1.0, 2.0, 3.0, 4.0]
+        if late:
+            writer.send(*(body(stamp, number, q=0) for stamp in reversed(stamps) for number in (1, 2)))
+        writer.send(*(body(stamp, number, q=stamp) for stamp in stamps for number in (1, 2)))
+        store.remove_window(STATE, start, end)
+        for opened in (store, again()):
+            assert [(entry["timestamp"], entry["q"]) for entry in entries(opened)] == [(t, t) for t in left]
+            assert len(entries(opened, FORCE)) == 4
+            infos = {info.topic: info for info in opened.tracks()}
+            assert infos[STATE.topic].count == len(left) if left else STATE.topic not in infos
+
+    def test_a_deleted_window_of_a_long_track(self, store: Store, again: Callable[[], Store]) -> None:
+        """Thousands of entries: windows and lists fit what is left, and a second window goes on from there."""
+        writer = Writer(store)
+        for first in range(0, 9000, 3000):
+            writer.send(*(body(float(number), n=number, x="a" * 40) for number in range(first, first + 3000)))
+        store.remove_window(STATE, 1000.0, 7999.0)
+        store.remove_window(STATE, end=99.0)
+        kept = [*range(100, 1000), *range(8000, 9000)]
+        for opened in (store, again()):
+            assert [entry["n"] for entry in entries(opened)] == kept
+            assert [e["n"] for e in entries(opened, window=Window(900.0, 8010.0))] == [
+                *range(900, 1000),
+                *range(8000, 8011),
+            ]
+            (info,) = opened.tracks()
+            assert (info.count, info.first_timestamp, info.last_timestamp) == (len(kept), 100.0, 8999.0)
+
+    def test_what_was_deleted_stays_deleted(self, store: Store, again: Callable[[], Store]) -> None:
+        """A batch that comes again brings nothing back, deleting twice is fine, and what is appended later is there."""
+        writer = Writer(store)
+        old = writer.send(body(1.0, q=1), body(2.0, q=2))
+        for _ in range(2):
+            store.remove_window(STATE, 2.0, 3.0)
+        store.append(old)
+        assert entries(store) == [{"timestamp": 1.0, "q": 1}]
+        assert store.applied(writer.name) == 1
+        writer.send(body(2.0, v=3))
+        for opened in (store, again()):
+            assert entries(opened) == [{"timestamp": 1.0, "q": 1}, {"timestamp": 2.0, "v": 3}]
+
+    def test_open_windows_and_unknown_tracks(self, store: Store) -> None:
+        """Without bounds a window is all of a track; of an unknown one there is nothing to delete."""
+        Writer(store).send(body(1.0, q=1), body(2.0, q=2))
+        store.remove_window(FORCE, 1.0, 2.0)
+        store.remove_window(STATE)
+        assert entries(store) == []
+        assert store.tracks() == []
+
+    def test_a_part_of_a_sequence_is_not_deleted(self, store: Store) -> None:
+        """The indexes behind it would move."""
+        Writer(store, [LOSS, LOGS]).send(body(1.0, 1, loss=1), body(1.0, 2, message="m"))
+        for track in (LOSS, LOGS):
+            with pytest.raises(InvalidWindow, match="sequence"):
+                store.remove_window(track, 0.0, 2.0)
+            assert len(entries(store, track)) == 1
+
     def test_a_removed_series_is_gone(self, store: Store, again: Callable[[], Store]) -> None:
         """Its entries and its listing go, the others stay; an unknown one is no error; it can be recorded again."""
         writer = Writer(store, [STATE, FORCE, LOSS])
@@ -643,6 +720,7 @@ class StoreContract:
             lambda: entries(store),
             lambda: store.tracks(),
             lambda: store.remove(STATE),
+            lambda: store.remove_window(STATE, 1.0, 2.0),
             lambda: store.read_document("params"),
             lambda: store.update_document("params", lambda known: {}),
         ]

@@ -238,6 +238,10 @@ class JournaledStore:
         """As `Store.remove`."""
         self.store.remove(track)
 
+    def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
+        """As `Store.remove_window`."""
+        self.store.remove_window(track, start, end)
+
     def read_document(self, name: str) -> Document | None:
         """As `Store.read_document`."""
         return self.store.read_document(name)

@@ -119,6 +119,10 @@ class ServedStore:
         """As `Store.remove`."""
         self.remote.store.remove(track)
 
+    def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
+        """As `Store.remove_window`."""
+        self.remote.store.remove_window(track, start, end)
+
     def read_document(self, name: str) -> Document | None:
         """The server's document with what waits here merged in."""
         here = self.local.read_document(name)

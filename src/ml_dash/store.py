@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from .errors import InvalidWindow
+
 Entry = dict[str, Any]
 """One entry as it is read: `{"timestamp": float, field: value, ...}`."""
 
@@ -88,6 +90,13 @@ class TrackInfo:
     repeated: int | None = None
 
 
+def check_removable(track: Track) -> None:
+    """A window can be deleted from tracks only; raises InvalidWindow."""
+    if track.kind != MERGED:
+        text = f"{track.kind} {track.topic!r} is a sequence: without a part of it the indexes behind would move"
+        raise InvalidWindow(f"{text}; delete all of it, or nothing")
+
+
 class Store(Protocol):
     """Keeps the series and documents of one experiment.
 
@@ -121,6 +130,17 @@ class Store(Protocol):
 
     def remove(self, track: Track) -> None:
         """Delete a series with all its entries; an unknown one is no error."""
+        ...
+
+    def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
+        """Delete the entries of a `tracks` series in [start, end]; a side that is None is open.
+
+        Durable on return. A batch that was applied before and comes again brings nothing back; what is appended later
+        stays, whatever its timestamp. A track without entries is none.
+
+        Raises:
+            InvalidWindow: the series is a sequence, whose indexes would move.
+        """
         ...
 
     def read_document(self, name: str) -> Document | None:

@@ -214,7 +214,7 @@ def window_of(query: Mapping[str, str], columns: Sequence[str] | None) -> Window
 
 
 def _seconds(name: str, text: str | None) -> float | None:
-    if text is None or text == "":
+    if text is None:
         return None
     try:
         value = float(text)
@@ -226,7 +226,7 @@ def _seconds(name: str, text: str | None) -> float | None:
 
 
 def _count(name: str, text: str | None) -> int | None:
-    if text is None or text == "":
+    if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidWindow(f"{name} must be an integer of at least 0, got {text!r:.60}")

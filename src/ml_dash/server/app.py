@@ -204,7 +204,11 @@ class Api:
         """DELETE /v1/tracks"""
         prefix, query = await self.reach(request, routes.REMOVE_TRACK)
         track = checked_track(query.get("kind", MERGED), query["topic"])
-        await self.work(lambda: self.store(prefix).remove(track))
+        store, window = self.store(prefix), wire.window_of(query, None)
+        if {"start", "end"} & set(query):
+            await self.work(store.remove_window, track, window.start, window.end)
+        else:
+            await self.work(store.remove, track)
         return Response(status_code=204)
 
     async def read(self, request: Request) -> Response:

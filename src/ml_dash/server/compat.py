@@ -246,7 +246,7 @@ class Compat:
         format = FORMATS.get(query.get("format", "json"))
         if format is None:
             raise Refusal("bad_parameter", f"unknown format; known are {', '.join(FORMATS)}", "format")
-        bounds = {"start": query.get("start_timestamp", ""), "end": query.get("end_timestamp", "")}
+        bounds = {name: query[f"{name}_timestamp"] for name in ("start", "end") if query.get(f"{name}_timestamp")}
         columns = [name for name in query.get("columns", "").split(",") if name]
         window = wire.window_of(bounds, columns)
 

@@ -245,8 +245,8 @@ REMOVE_TRACK = Operation(
     "DELETE",
     wire.TRACKS,
     "remove_track",
-    "Delete a series; an unknown one is no error.",
-    (PREFIX, KIND, TOPIC),
+    "Delete a series, or the entries of a track between two timestamps; an unknown one is no error.",
+    (PREFIX, KIND, TOPIC, START, END),
     status=204,
     writes=True,
 )

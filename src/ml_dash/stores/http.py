@@ -31,7 +31,7 @@ from ..errors import (
     Unauthorized,
 )
 from ..line import from_document, from_lines, to_document
-from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from ..zstd import compress
 from .grouping import head_bytes, is_column_body, track_number
 
@@ -141,6 +141,11 @@ class HttpStore:
     def remove(self, track: Track) -> None:
         """Delete a series with all its entries."""
         self.connection.send("DELETE", wire.TRACKS, self._series(track))
+
+    def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
+        """Delete a window of a track; raises InvalidWindow for a sequence."""
+        check_removable(track)
+        self.connection.send("DELETE", wire.TRACKS, [*self._series(track), *wire.window_query(Window(start, end))])
 
     # -------------------------------------------------------------- reading
 

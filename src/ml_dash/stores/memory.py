@@ -10,7 +10,7 @@ from ..entry import select
 from ..errors import NotOpen
 from ..line import from_document, from_line, to_document, to_line
 from ..schema import describe
-from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, fixed_names
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable, fixed_names
 from .grouping import grouped, timed
 
 
@@ -100,6 +100,18 @@ class MemoryStore:
             self._check_open()
             self._sequences.pop(track, None)
             if track.kind == MERGED:
+                self._merged.pop(track.topic, None)
+
+    def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
+        """Delete a window of a track."""
+        check_removable(track)
+        with self._lock:
+            self._check_open()
+            gone = {entry["timestamp"] for entry in self._window(track, Window(start, end))}
+            left = {t: entry for t, entry in self._merged.get(track.topic, {}).items() if t not in gone}
+            if left:
+                self._merged[track.topic] = left
+            else:
                 self._merged.pop(track.topic, None)
 
     def read_document(self, name: str) -> Document | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..errors import CopiedWriter, InvalidEntry, NotOpen, StoreUnavailable
 from ..line import from_document, to_document
-from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window
+from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from .claims import Claims
 from .mongo_driver import Doc, answering
 from .mongo_reader import Reader
@@ -224,12 +224,11 @@ class MongoStore:
         """Delete the entries of a track within [start, end]; what is appended afterwards stays.
 
         Raises:
-            InvalidEntry: the series is no track; sequences are deleted as a whole.
+            InvalidWindow: the series is no track; sequences are deleted as a whole.
         """
-        if track.kind != MERGED:
-            raise InvalidEntry(f"windows can be deleted from tracks only, {track.topic!r} is of kind {track.kind}")
-        low = -MAX_POSITION if start is None else start
-        high = MAX_POSITION if end is None else end
+        check_removable(track)
+        low = -MAX_POSITION if start is None else max(start, -MAX_POSITION)
+        high = MAX_POSITION if end is None else min(end, MAX_POSITION)
         with self._open():
             doc = self._find(track)
             if doc is None or low > high:
