@@ -49,7 +49,7 @@ class Recorder:
         self.appended = self.logged = 0
 
     def record(self, many: int) -> None:
-        """Some entries of a track of its own, of one that all share, and of a sequence."""
+        """Some entries of a track of its own, of one that all share, and of sequences, its own and all writers'."""
         for _ in range(many):
             n = self.appended
             self.experiment.tracks(f"own/{self.number}").append(n=n, q=[0.1 * n] * 5, _ts=n * 0.001)
@@ -57,6 +57,8 @@ class Recorder:
             self.appended += 1
             if n % 10 == 0:
                 self.experiment.metrics(f"m/{self.number}").log(n=self.logged)
+                self.experiment.metrics("shared").log(who=self.number, n=self.logged)
+                self.experiment.log(f"line {self.logged}", who=self.number, n=self.logged)
                 self.logged += 1
 
     def check(self, stored: Experiment) -> None:
@@ -67,6 +69,9 @@ class Recorder:
         assert [e[f"w{self.number}"] for e in shared if f"w{self.number}" in e] == list(range(self.appended))
         logged = stored.metrics(f"m/{self.number}").read()["entries"]
         assert [entry["n"] for entry in logged] == list(range(self.logged))
+        for lines in (stored.metrics("shared").read()["entries"], stored.log.read()):
+            mine = [line["n"] for line in lines if line.get("who") == self.number]
+            assert mine == list(range(self.logged)), "lost, doubled, or in another order"
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +198,7 @@ def test_a_server_killed_under_load(recorders: Callable[[str], list[Recorder]], 
             assert recorder.appended > 100
             recorder.check(stored)
     count("kills of the server", KILLS)
-    count("entries acknowledged while the server was killed", sum(2 * r.appended + r.logged for r in made))
+    count("entries acknowledged while the server was killed", sum(2 * r.appended + 3 * r.logged for r in made))
 
 
 def _keep_recording(recorder: Recorder, stop: threading.Event) -> None:
