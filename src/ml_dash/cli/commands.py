@@ -52,7 +52,7 @@ SECTIONS: dict[str, dict[str, Listed]] = {
         "archive": Listed("archive_command:archive", "Move what is in MongoDB to S3, compacted."),
         "objects": Listed("archive_command:objects", "Print the archive's objects, for DuckDB, Spark or Ray."),
         "du": Listed("keep_commands:du", "Show what experiments occupy on the disk."),
-        "rm": Listed("keep_commands:rm", "Delete an experiment, or some of its topics, for good."),
+        "rm": Listed("rm_command:rm", "Delete an experiment, some of its topics, or a stretch of time, for good."),
     },
     "Begin": {
         "demo": Listed("demo_command:demo", "Record a simulated robot arm that picks up a block and places it."),

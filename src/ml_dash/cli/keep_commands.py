@@ -1,8 +1,7 @@
-"""`ml-dash compact`, `recover`, `verify`, `rm` and `du`: looking after what was recorded."""
+"""`ml-dash compact`, `recover`, `verify` and `du`: looking after what was recorded."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,56 +176,6 @@ def verify(prefixes: tuple[str, ...], dash_root: str, quiet: bool, as_json: bool
             click.echo(f"{word}  {one['file']}: {one['text']}")
     note(f"{count(len(chosen), 'experiment')} verified, {count(problems, 'problem')}")
     return PROBLEM if problems else 0
-
-
-# ---------------------------------------------------------------- rm
-
-
-@click.command()
-@options.prefix_argument
-@options.topics_argument
-@options.kind_option
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@options.root_option
-def rm(prefix: str, topics: tuple[str, ...], kind: str, yes: bool, dash_root: str) -> None:
-    """Delete an experiment, or some of its topics, for good.
-
-    PREFIX is one experiment, no pattern; TOPICS may be patterns. Asks before anything is deleted.
-    """
-    from ..store import Track
-
-    catalog = options.catalog_of(dash_root)
-    prefix = options.one_prefix(catalog, prefix)
-    if not topics:
-        _confirm(f"Delete {prefix} with {_amount(catalog.folder(prefix))}?", yes)
-        catalog.remove(prefix)
-        note(f"deleted {prefix}")
-        return
-    store = _writable(catalog, prefix)
-    try:
-        chosen = options.matching(store.topics(kind), topics, prefix)
-        _confirm(f"Delete {', '.join(chosen)} of {prefix}?", yes)
-        for topic in chosen:
-            store.remove(Track(kind, topic))
-    finally:
-        store.close()
-    note(f"deleted {count(len(chosen), 'topic')} of {prefix}")
-
-
-def _amount(folder: Path) -> str:
-    from ..files import FILES
-    from ..stores.layout import Layout
-
-    topics = sum(len(Layout(folder, FILES).topics(kind)) for kind in ("tracks", "metrics"))
-    return f"{count(topics, 'topic')}, {size(sum(_sizes(folder).values()))}"
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("nobody to ask: give --yes to delete without asking")
-    click.confirm(question, abort=True, err=True)
 
 
 # ---------------------------------------------------------------- du
