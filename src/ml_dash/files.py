@@ -16,7 +16,6 @@ Tests hand in a subclass to fail or record chosen calls.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -160,6 +159,8 @@ class Files:
 
     def remove_folder(self, folder: Path) -> None:
         """Delete a folder with everything in it, as far as that is possible."""
+        import shutil  # loads every compressor
+
         shutil.rmtree(folder, ignore_errors=True)
 
     def lock(self, fd: int, *, wait: bool, shared: bool = False) -> bool:

@@ -11,7 +11,6 @@ An experiment that is recorded to a server only lives, as far as it lives here, 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -19,11 +18,8 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from .entry import decode_body
 from .files import FILES, Files
@@ -163,6 +159,9 @@ def write_dead_letters(
 
 
 def _letter(tracks: Mapping[int, Track], body: bytes, reason: str) -> bytes:
+    import base64  # these, and those of `spool_root`, are needed where a server is named
+    from datetime import UTC, datetime
+
     letter: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
     try:
         decoded = decode_body(body)
@@ -206,6 +205,9 @@ def state_folder() -> Path:
 
 def spool_root(url: str) -> Path:
     """The folder of what waits for one server and is in no root."""
+    from hashlib import sha256
+    from urllib.parse import urlsplit
+
     host = re.sub(r"[^a-z0-9.-]", "_", urlsplit(url).netloc.lower())[:60]
     return state_folder() / "spool" / f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
 

@@ -1,4 +1,4 @@
-"""`experiment.tracks`: what the user appends to and reads from."""
+"""`experiment.tracks`: what the user appends to and reads from. What makes columns is imported where it is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from .address import check_topic
 from .analysis.recording import counted
 from .analysis.track import TrackAnalysis
-from .columnar import track_parquet, track_table
 from .columns import encode_columns
 from .entry import MAX_ENTRY_BYTES, check_timestamp, encode_body, missing_timestamp, refusal, taken, too_large
 from .errors import InvalidEntry, InvalidTopic, InvalidWindow, NotOpen
@@ -102,6 +101,8 @@ class TracksManager(RunPart):
 
     def table(self, topic: str, window: Window = Window()) -> pa.Table:
         """The fields of any topic's window as an Arrow table, from the columnar sidecar where there is one."""
+        from .columnar import track_table
+
         return track_table(self.session(), Track(MERGED, topic), window)
 
     def __len__(self) -> int:
@@ -251,6 +252,8 @@ class TrackBuilder(TrackAnalysis):
         make = check_format(format)
         window = self.window(start_timestamp, end_timestamp, columns)
         if format == "parquet":
+            from .columnar import track_parquet
+
             return track_parquet(self._session, Track(MERGED, self.topic), window)
         return make(self.topic, self._session.read(Track(MERGED, self.topic), window))
 
@@ -265,6 +268,8 @@ class TrackBuilder(TrackAnalysis):
 
     def table(self, window: Window = Window()) -> pa.Table:
         """The fields of a window as an Arrow table, from the columnar sidecar where there is one."""
+        from .columnar import track_table
+
         return track_table(self._session, Track(MERGED, self.topic), window)
 
     def count(self, window: Window = Window()) -> int:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..columnar import cut
 from ..errors import InvalidWindow
-from ..formats.arrow import table_from_entries
 from ..store import Entry, Window
 from .slices import TrackSlice, window_bounds
 from .tabular import Tabular, needs
@@ -56,11 +54,15 @@ class TrackAnalysis(Tabular):
             return tables.select(table, columns)
         except InvalidWindow:
             # The window may just hold no entry with it; the whole track knows its columns, or what is nearest to them.
+            from ..columnar import cut
+
             whole = self.table(Window())
             return tables.select(cut(whole, start, end), columns)
 
     def table(self, window: Window = Window()) -> pa.Table:
         """The fields of a window as a table; whoever has columns at hand gives those."""
+        from ..formats.arrow import table_from_entries
+
         return table_from_entries(entry for block in self.blocks(window) for entry in block)
 
     def count(self, window: Window = Window()) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from ..address import check_topic, folder_for, identity
@@ -134,6 +133,8 @@ class Layout:
             self._files.remove(found)
             self._files.remove(index_path(found))
         else:
+            import shutil
+
             shutil.rmtree(found.parent)
 
 
