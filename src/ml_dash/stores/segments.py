@@ -40,8 +40,11 @@ from ..errors import StoreCorrupt
 from ..line import from_line, to_line
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Entry, Track
+from .grouping import grouped
+from .uniform import Alike, alike
 
 Header = dict[str, Any]
+Entries = list[Entry] | Alike
 
 LIVE, STUB, CUT = "live", "merged", "cut"
 MSGPACK, PARQUET = "mp+zstd", "parquet"
@@ -88,27 +91,33 @@ _plain_body: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(tuple[int, f
 goes through a line, as in every store."""
 
 
-def batch_entries(batch: Batch) -> dict[Track, list[Entry]]:
-    """The entries of each series as they will read, in the order of the batch."""
-    found: dict[Track, list[Entry]] = {}
-    for raw in batch.bodies:
+def batch_entries(batch: Batch) -> dict[Track, Entries]:
+    """The entries of each series as they will read, in the order of the batch; those that look alike as one block."""
+    return {track: _entries_of(track, bodies) for track, bodies in grouped(batch).items()}
+
+
+def _entries_of(track: Track, bodies: list[bytes]) -> Entries:
+    block = alike(bodies) if track.kind == MERGED else None
+    if block is not None and block.ascends and block.longest_gap <= JUMP_S:
+        return block
+    found: list[Entry] = []
+    for raw in bodies:
         try:
-            track_id, timestamp, fields = _plain_body.decode(raw)
+            _, timestamp, fields = _plain_body.decode(raw)
         except (msgspec.ValidationError, RecursionError):
-            track_id, entries = _any_body(raw)
+            found += _any_body(raw)
         else:
-            entries = [{"timestamp": timestamp, **fields}]
-        found.setdefault(batch.tracks[track_id], []).extend(entries)
+            found.append({"timestamp": timestamp, **fields})
     return found
 
 
-def _any_body(raw: bytes) -> tuple[int, list[Entry]]:
+def _any_body(raw: bytes) -> list[Entry]:
     body = decode_body(raw)
     if not is_columns(body):
-        return body[0], [_as_read(body[1], body[2])]
+        return [_as_read(body[1], body[2])]
     plain = all(len(column) == 3 for column in body[3].values())
     rows = chain.from_iterable(expand(body))
-    return body[0], [{"timestamp": t, **fields} if plain else _as_read(t, fields) for t, fields in rows]
+    return [{"timestamp": t, **fields} if plain else _as_read(t, fields) for t, fields in rows]
 
 
 def _as_read(timestamp: float, fields: Mapping[str, Any]) -> Entry:
@@ -138,17 +147,33 @@ class Piece(NamedTuple):
     body: bytes
 
 
-def pieces(kind: str, entries: Sequence[Entry]) -> list[Piece]:
+def pieces(kind: str, entries: Entries) -> list[Piece]:
     """The entries of one series in one batch, merged, cut at jumps of time and at the size limit."""
+    if isinstance(entries, Alike):
+        return list(_alike_pieces(entries))
     if kind != MERGED:
         return [_piece(kind, part, raw) for part, raw in _sized(entries)]
     parts = at_jumps(merge(entries))
     return [_piece(kind, part, raw) for run in parts for part, raw in _sized(run)]
 
 
+def _alike_pieces(block: Alike) -> Iterator[Piece]:
+    """The same without looking at each entry."""
+    _, timestamp, fields = _plain_body.decode(block.first)
+    described = describe_part(MERGED, [{"timestamp": timestamp, **fields}])
+    count = max(1, PIECE_BYTES // (len(block.first) + 16))
+    for first in range(0, len(block.times), count):
+        times = block.times[first : first + count]
+        ends = {"n": len(times), "lo": float(times[0]), "hi": float(times[-1])}
+        yield _packed({**described, **ends}, block.encoded(first, first + count))
+
+
 def _piece(kind: str, entries: Sequence[Entry], raw: bytes) -> Piece:
+    return _packed(describe_part(kind, entries), raw)
+
+
+def _packed(header: Header, raw: bytes) -> Piece:
     body = zstd.compress(raw)
-    header = describe_part(kind, entries)
     return Piece({**header, "enc": MSGPACK, "raw": len(raw), "size": len(body), "crc": zlib.crc32(body)}, body)
 
 

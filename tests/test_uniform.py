@@ -1,0 +1,147 @@
+"""Bodies that look alike take a way of their own, and nobody can tell: same pieces, same refusals, byte for byte."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+
+pytest.importorskip("numpy")
+pytest.importorskip("backports.zstd" if __import__("sys").version_info < (3, 14) else "compression.zstd")
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_dash.entry import encode_body
+from ml_dash.server import ingest
+from ml_dash.server.faults import Refusal
+from ml_dash.store import MERGED, Batch, Track
+from ml_dash.stores import segments, uniform
+from ml_dash.stores.segments import batch_entries, decode_entries, pieces
+from ml_dash.stores.uniform import LEAST, alike
+
+TRACK = Track(MERGED, "robot/state")
+NUMBERS = st.floats(width=64) | st.integers(-(1 << 63), (1 << 64) - 1)
+VALUES = st.recursive(
+    NUMBERS | st.booleans() | st.none() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+FIELDS = st.dictionaries(st.text(min_size=1, max_size=4).filter(lambda name: name != "timestamp"), VALUES, max_size=18)
+
+
+def other_numbers(value: Any, draw: random.Random) -> Any:
+    """The same value with other floats and bools in it."""
+    if isinstance(value, bool):
+        return draw.random() < 0.5
+    if isinstance(value, float):
+        return draw.choice([draw.uniform(-1e3, 1e3), math.nan, math.inf, -0.0, 5e-324])
+    if isinstance(value, list):
+        return [other_numbers(one, draw) for one in value]
+    if isinstance(value, dict):
+        return {name: other_numbers(one, draw) for name, one in value.items()}
+    return value
+
+
+def bodies_of(fields: dict[str, Any], draw: random.Random, count: int = LEAST + 5) -> list[bytes]:
+    """Entries of one layout, a millisecond apart."""
+    return [encode_body((1, 1e9 + n * 0.001, other_numbers(fields, draw))) for n in range(count)]
+
+
+def both_ways(make: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The result as it is, and with nothing ever alike."""
+    found = make()
+    with monkeypatch.context() as without:
+        for module in (segments, ingest):
+            without.setattr(module, "alike", lambda bodies: None)
+        return found, make()
+
+
+def made_pieces(bodies: list[bytes]) -> list[tuple[dict[str, Any], Any]]:
+    """Headers, and entries as they read."""
+    found = batch_entries(Batch("w", 1, {1: TRACK}, bodies))
+    return [(one.header, repr(decode_entries({**one.header, "_id": "s"}, one.body)))
+            for one in pieces(MERGED, found[TRACK])]  # fmt: skip
+
+
+@given(FIELDS, st.integers(0, 1 << 30))
+@settings(max_examples=300, deadline=None)
+def test_pieces_are_the_same_either_way(fields: dict[str, Any], seed: int) -> None:
+    """Headers, checksums of the bodies and entries are equal, whatever the layout."""
+    bodies = bodies_of(fields, random.Random(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        ours, plain = both_ways(lambda: made_pieces(bodies), patch)
+    assert ours == plain
+
+
+def test_the_robot_state_is_alike() -> None:
+    """What control loops record takes the quick way: else nothing here tests it."""
+    draw = random.Random(1)
+    state = {"q": [0.0] * 7, "qd": [0.0] * 7, "ee_pos": [0.0] * 3, "ee_quat": [0.0] * 4}
+    mixed = {"x": 1.5, "done": True, "n": 70_000, "phase": "reach", "pose": {"at": [[0.0]], "none": None}}
+    for fields in (state, mixed):
+        block = alike(bodies_of(fields, draw))
+        assert block is not None
+        assert block.ascends
+
+
+@pytest.mark.parametrize("count", [LEAST, 5_000, 70_000])
+def test_many_entries_are_cut_into_pieces_that_hold_them_all(count: int) -> None:
+    """Pieces stay below the limit and hold every entry once, in order."""
+    draw = random.Random(count)
+    bodies = bodies_of({"q": [0.0] * 14}, draw, count)
+    found = pieces(MERGED, batch_entries(Batch("w", 1, {1: TRACK}, bodies))[TRACK])
+    assert all(one.header["raw"] <= segments.PIECE_BYTES for one in found)
+    stamps = [e["timestamp"] for one in found for e in decode_entries({**one.header, "_id": "s"}, one.body)]
+    assert stamps == [1e9 + n * 0.001 for n in range(count)]
+    assert sum(one.header["n"] for one in found) == count
+
+
+def test_time_that_does_not_ascend_goes_entry_by_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeated and late timestamps are merged, and long pauses cut the batch, as ever."""
+    for times in ([5.0] * 20, [float(-n) for n in range(20)], [float(n) for n in range(19)] + [1e9]):
+        bodies = [encode_body((1, t, {"x": float(n)})) for n, t in enumerate(times)]
+        ours, plain = both_ways(lambda bodies=bodies: made_pieces(bodies), monkeypatch)
+        assert ours == plain
+
+
+def _as_read(piece: tuple[dict[str, Any], Any]) -> Any:
+    header, entries = piece
+    return {name: value for name, value in header.items() if name not in ("raw", "size", "crc")}, entries
+
+
+def checked(bodies: list[bytes]) -> Any:
+    """What the server says to a batch."""
+    try:
+        return ingest.check(Batch("w", 1, {1: TRACK}, bodies))
+    except Refusal as refused:
+        return refused.fault.code, refused.fault.entries
+
+
+def test_damaged_bodies_are_refused_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any byte of any body changed to anything: the same answer as without the quick way, and the same pieces."""
+    draw = random.Random(3)
+    fields = {"q": [0.0] * 2, "s": "text", "n": 300, "b": True, "d": {"k": [1.0]}}
+    refused = 0
+    for _ in range(1500):
+        bodies = bodies_of(fields, draw, LEAST)
+        place, at = draw.randrange(len(bodies)), draw.randrange(len(bodies[0]))
+        which = range(len(bodies)) if draw.random() < 0.5 else [place]
+        byte = draw.randrange(256)
+        for number in which:
+            bodies[number] = bodies[number][:at] + bytes([byte]) + bodies[number][at + 1 :]
+        ours, plain = both_ways(lambda bodies=bodies: checked(bodies), monkeypatch)
+        assert ours == plain, (at, byte)
+        refused += not isinstance(ours, int)
+        if isinstance(ours, int):
+            ours, plain = both_ways(lambda bodies=bodies: made_pieces(bodies), monkeypatch)
+            # What nobody's encoder writes (a small integer in a wide form) is kept as it came, and reads the same.
+            assert [_as_read(one) for one in ours] == [_as_read(one) for one in plain], (at, byte)
+    assert 300 < refused < 1200
+
+
+def test_without_numpy_nothing_is_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database's extra does not bring NumPy: the store works without it."""
+    monkeypatch.setitem(__import__("sys").modules, "numpy", None)
+    assert uniform.alike([encode_body((1, float(n), {"x": 1.0})) for n in range(50)]) is None
