@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -39,7 +41,7 @@ COLUMN = "q"
 
 
 class Files:
-    """One recording, and the two files that count: `data.jsonl` and its sidecar."""
+    """One recording, and the two files that count: `data.jsonl` and its sidecar, in a cache folder of its own."""
 
     def __init__(self, root: Path, entries: int) -> None:
         self.root, self.entries = root, entries
@@ -48,13 +50,20 @@ class Files:
         with Experiment(PREFIX, dash_root=root).run as experiment:
             experiment.tracks(TOPIC).extend(_ts=made.pop("timestamp"), **made)
         self.data = root / PREFIX / "tracks" / TOPIC.replace("/", "_") / "data.jsonl"
-        self.sidecar = self.data.with_name(".columns")
+        self.cache = root / "cache"
+        os.environ["ML_DASH_CACHE"] = str(self.cache)
         time.sleep(0.1)  # the columns of what changed within the clock's step are not kept
+
+    @property
+    def sidecar(self) -> Path:
+        """The one there is."""
+        (path,) = self.cache.glob("*.columns")
+        return path
 
     def ask(self, question: Callable[[Any], Any], *, cold: bool = False) -> Any:
         """The track asked by a reader that has not seen it; without its sidecar where that is to be made."""
         if cold:
-            self.sidecar.unlink(missing_ok=True)
+            shutil.rmtree(self.cache, ignore_errors=True)
         with open_experiment(PREFIX, dash_root=self.root) as experiment:
             return question(experiment.tracks(TOPIC))
 

@@ -31,6 +31,7 @@ from ml_dash.line import to_line  # noqa: E402
 from ml_dash.store import Track, Window  # noqa: E402
 from ml_dash.stores import sidecar as sidecar_module  # noqa: E402
 from ml_dash.stores.datafile import DataFile  # noqa: E402
+from ml_dash.stores.derived import BESIDE, NOTHING, Derived, in_cache  # noqa: E402
 from ml_dash.stores.local import LocalStore  # noqa: E402
 from ml_dash.stores.sidecar import Sidecar, sidecar_path  # noqa: E402
 
@@ -162,7 +163,7 @@ def test_damaged_sidecar_is_made_anew(recorded: Path) -> None:
     ):
         path.write_bytes(damaged)
         assert_same(table_of(recorded), truth(recorded))
-        assert Sidecar(recorded, FILES, keep=False).table() is not None
+        assert Sidecar(recorded, FILES, keep=NOTHING).table() is not None
 
 
 def test_a_file_just_changed_is_read_but_not_kept(recorded: Path) -> None:
@@ -180,13 +181,59 @@ def test_switched_off(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sidecar_path(recorded).exists()
 
 
-def test_readonly_store_keeps_nothing_unless_it_may(recorded: Path) -> None:
-    """A store opened read-only creates nothing; `ml_dash.open` allows hidden derived files."""
+def test_readers_keep_columns_in_the_cache(recorded: Path, tmp_path: Path) -> None:
+    """A store opened read-only keeps nothing; `ml_dash.open` in the user's cache, where the next reader finds it."""
     assert store_of(recorded, readonly=True).table(TRACK).num_rows == 500
+    assert not (tmp_path / "cache").exists()
+    kept = []
+    for _ in range(2):
+        with ml_dash.open(PREFIX, dash_root=recorded.parents[5]) as exp:
+            assert_same(track_table(exp._session, TRACK), truth(recorded))
+        kept += [path.stat().st_ino for path in (tmp_path / "cache").glob("*.columns")]
+    assert len(kept) == 2
+    assert len(set(kept)) == 1
     assert not sidecar_path(recorded).exists()
+    recorded.write_bytes(recorded.read_bytes().replace(b"[7.5,", b"[8.5,", 1))
+    aged(recorded)
     with ml_dash.open(PREFIX, dash_root=recorded.parents[5]) as exp:
-        assert track_table(exp._session, TRACK).num_rows == 500
-    assert sidecar_path(recorded).exists()
+        assert_same(track_table(exp._session, TRACK), truth(recorded))
+
+
+def test_columns_beside_the_data_serve_readers(recorded: Path, tmp_path: Path) -> None:
+    """What a recording process or `ml-dash compact --columns` made is used; nothing is cached then."""
+    table_of(recorded)
+    with ml_dash.open(PREFIX, dash_root=recorded.parents[5]) as exp:
+        assert_same(track_table(exp._session, TRACK), truth(recorded))
+    assert not list((tmp_path / "cache").glob("*.columns"))
+
+
+def test_the_cache_is_bounded(recorded: Path, tmp_path: Path) -> None:
+    """What was used longest ago goes first; a file larger than the bound is not kept, but read all the same."""
+    cache = tmp_path / "bounded"
+    size = store_of(recorded, readonly=True, derive=Derived(cache=cache)).table(TRACK).nbytes
+    kept = []
+    for number in range(3):
+        copy = tmp_path / f"copy{number}" / "tracks" / "robot_state" / "data.jsonl"
+        shutil.copytree(recorded.parent, copy.parent)
+        aged(copy)
+        derive = Derived(cache=cache, limit=4 * size)  # the file is larger than its columns
+        store_of(copy, readonly=True, derive=derive).table(TRACK)
+        kept.append({path.name for path in cache.glob("*.columns")})
+        for place, path in enumerate(sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)):
+            os.utime(path, ns=(place, place))
+        total = sum(path.stat().st_size for path in cache.iterdir())
+        assert total <= 4 * size
+    assert kept[-1] - kept[-2], "the last one is kept"
+    assert store_of(recorded, readonly=True, derive=Derived(cache=cache, limit=10)).table(TRACK).num_rows == 500
+    assert sum(path.stat().st_size for path in cache.iterdir()) <= 4 * size
+
+
+def test_without_a_cache_columns_are_kept_in_memory(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ML_DASH_CACHE_BYTES=0`: one reader makes them once, and leaves nothing."""
+    monkeypatch.setenv("ML_DASH_CACHE_BYTES", "0")
+    assert in_cache() is NOTHING
+    store = store_of(recorded, readonly=True, derive=in_cache())
+    assert store.table(TRACK) is store.table(TRACK)
 
 
 class ReadOnly(Files):
@@ -201,7 +248,7 @@ class ReadOnly(Files):
 
 def test_folder_that_cannot_be_written(recorded: Path) -> None:
     """On read-only media columns are read, only not kept."""
-    store = store_of(recorded, files=ReadOnly(), readonly=True, derive=True)
+    store = store_of(recorded, files=ReadOnly(), readonly=True, derive=BESIDE)
     assert_same(store.table(TRACK), truth(recorded))
     assert [one.topic for one in store.tracks()] == ["robot/state"]
     assert not sidecar_path(recorded).exists()
@@ -251,7 +298,7 @@ def test_many_readers_at_once(recorded: Path) -> None:
     for table in found:
         assert_same(table, expected)
     assert [path.name for path in recorded.parent.glob(".columns*")] == [".columns"]
-    assert_same(Sidecar(recorded, FILES, keep=False).table(), expected)
+    assert_same(Sidecar(recorded, FILES, keep=NOTHING).table(), expected)
 
 
 def test_leftover_of_a_killed_reader_is_written_over(recorded: Path) -> None:
@@ -397,7 +444,7 @@ def test_nulls_stay_apart_from_absences() -> None:
 # ---------------------------------------------------------------- what the API gives
 
 
-def test_parquet_export_reads_the_sidecar(recorded: Path) -> None:
+def test_parquet_export_reads_the_sidecar(recorded: Path, tmp_path: Path) -> None:
     """`read("parquet")` of a warm track and of a cold one are the same table, windows and columns included."""
     import pyarrow.parquet as pq
 
@@ -406,10 +453,10 @@ def test_parquet_export_reads_the_sidecar(recorded: Path) -> None:
             return pq.read_table(io.BytesIO(exp.tracks("robot/state").read(format="parquet", **options)))
 
     for options in ({}, {"start_timestamp": 1.0, "end_timestamp": 2.0}, {"columns": ["q", "n"]}):
-        sidecar_path(recorded).unlink(missing_ok=True)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         cold, warm = export(**options), export(**options)
         assert_same(cold, warm)
-        assert sidecar_path(recorded).exists()
+        assert list((tmp_path / "cache").glob("*.columns"))
     assert list(entries_from_table(export())) == list(entries_from_table(truth(recorded)))
 
 

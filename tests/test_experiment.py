@@ -610,16 +610,12 @@ def test_forked_children_record_into_the_parents_run(program: Callable[..., Prog
 # ---------------------------------------------------------------- reading without changing anything
 
 
-DERIVED = {".types", ".columns"}
-"""What readers may leave where they can write: hidden, and worked out anew where it is missing."""
-
-
 def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below a folder with its modification time and content, but for what is derived."""
+    """Every file below a folder with its modification time and content."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in DERIVED
+        if path.is_file()
     }
 
 

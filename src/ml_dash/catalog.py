@@ -22,6 +22,7 @@ from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
 from .names import offer
 from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
+from .stores.derived import BESIDE, in_cache
 from .stores.local import LocalStore
 from .view import View
 
@@ -103,7 +104,7 @@ class LocalCatalog:
 
     Args:
         root: the folder (`dash_root`); one that does not exist holds none.
-        readonly: nothing is created or changed, so it works on read-only media.
+        readonly: nothing below the root is created or changed, so it works on read-only media.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False, files: Files = FILES) -> None:
@@ -200,7 +201,8 @@ class JournaledStore:
     """A local store as everybody sees it: what running or dead processes have in their journals is read with it."""
 
     def __init__(self, folder: Path, *, readonly: bool = False, files: Files = FILES) -> None:
-        self.store, self.closed = LocalStore(folder, readonly=readonly, files=files, derive=True), False
+        derive = in_cache() if readonly else BESIDE
+        self.store, self.closed = LocalStore(folder, readonly=readonly, files=files, derive=derive), False
         self.view = View(self.store, folder / JOURNALS, files)
         self._finalizer = weakref.finalize(self, self.store.close)
 

@@ -23,6 +23,7 @@ from .metrics import MetricsManager
 from .params import Params
 from .session import DURABILITIES, Session
 from .store import KINDS
+from .stores.derived import in_cache
 from .stores.local import LocalStore
 from .tracks import TracksManager
 
@@ -162,7 +163,7 @@ class Experiment(ExperimentAnalysis):
         self._bind(reading_session(self._url, self.prefix, self._token, self.folder))
 
     def _open_for_reading(self) -> None:
-        store = LocalStore(self.folder, readonly=True, derive=True)
+        store = LocalStore(self.folder, readonly=True, derive=in_cache())
         self._bind(Session(store, self.folder / JOURNALS, recording=False))
 
     def _bind(self, session: Session | None) -> None:
@@ -318,10 +319,10 @@ def open_experiment(
     dash_url: str | None = None,
     token: str | None = None,
 ) -> Experiment:
-    """Open an experiment for reading; nothing that was recorded is touched, and it works on read-only media.
+    """Open an experiment for reading; nothing in its folder is written or changed, and it works on read-only media.
 
     Finished and crashed runs, and one that another process is recording now: what is still in its journal is included.
-    What readers work out (columns, types) is kept in hidden files beside the data where the folder can be written.
+    What readers work out (columns, types) is kept in the user's cache folder (`docs/guide/columns.md`).
 
     Args:
         prefix: owner/project/.../name.

@@ -149,11 +149,12 @@ def _derived(track: Track, path: Path, files: Files) -> Iterator[Finding]:
 
 def _columns(track: Track, path: Path, store: LocalStore, files: Files) -> Iterator[Finding]:
     from .formats.arrow import table_from_entries
+    from .stores.derived import NOTHING
     from .stores.sidecar import Sidecar, sidecar_path
 
     if not sidecar_path(path).exists():
         return
-    table = Sidecar(path, files, keep=False).table()
+    table = Sidecar(path, files, keep=NOTHING).table()
     if table is None:
         yield Finding(sidecar_path(path), "does not fit the data; it is made anew when it is needed", False)
     elif not _same(table, table_from_entries(entry for block in store.read(track) for entry in block)):

@@ -26,17 +26,26 @@ PROBLEM = 1
 
 @click.command()
 @prefixes_argument
+@click.option("--columns", is_flag=True, help="Also leave the columns and types beside the data, for all readers.")
 @options.root_option
 @database_options
 @options.json_option
 def compact(
-    prefixes: tuple[str, ...], dash_root: str, mongo_uri: str | None, database: str, s3_url: str | None, as_json: bool
+    prefixes: tuple[str, ...],
+    columns: bool,
+    dash_root: str,
+    mongo_uri: str | None,
+    database: str,
+    s3_url: str | None,
+    as_json: bool,
 ) -> None:
     """Give every track one line per timestamp, ascending.
 
     Readers do that merging on the fly; afterwards they need not. Closing a run does it anyway, and so does a server in
     the background. With --mongo-uri the segments in a database are merged.
     """
+    if mongo_uri and columns:
+        raise click.UsageError("--columns is for folders")
     if mongo_uri:
         compact_database(prefixes, mongo_uri, database, s3_url, as_json)
         return
@@ -48,6 +57,8 @@ def compact(
         for prefix in chosen:
             bars.update(task, description=prefix)
             rewritten += _compacted(catalog, prefix)
+            if columns:
+                _derive(catalog, prefix)
             bars.advance(task)
     if as_json:
         print_json(rewritten)
@@ -69,6 +80,18 @@ def _compacted(catalog: LocalCatalog, prefix: str) -> Iterator[dict[str, Any]]:
             if path is not None and store.compact(Track(MERGED, topic)):
                 after = path.stat().st_size
                 yield {"prefix": prefix, "topic": topic, "before_bytes": before, "after_bytes": after}
+    finally:
+        store.close()
+
+
+def _derive(catalog: LocalCatalog, prefix: str) -> None:
+    """Leave the columns and types of every track beside it."""
+    from ..store import MERGED, Track
+
+    store = _writable(catalog, prefix)
+    try:
+        for info in store.tracks():
+            store.table(Track(MERGED, info.topic))
     finally:
         store.close()
 

@@ -24,6 +24,7 @@ from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, ch
 from .adopt import adopt
 from .compact import compact_file, delete_between
 from .datafile import Appender, DataFile
+from .derived import BESIDE, NOTHING, Derived
 from .grouping import Arrivals, ascending_lines, grouped, no_pace
 from .layout import Layout
 from .sequences import Stamped, Waiting, begin, lines_of, take_back
@@ -44,8 +45,8 @@ class LocalStore:
         folder: the experiment's folder; created with the first write.
         readonly: nothing is created or changed, not even derived files; works on read-only media.
         pace: called every few entries while a batch is applied, so that a background thread can let others run.
-        derive: whether readers may keep what they worked out (columns, types) in hidden files beside the data; default:
-            where the store is not read-only. Where the folder cannot be written they work without.
+        derive: where readers keep what they worked out (columns, types); default: in hidden files beside the data, or
+            nowhere where the store is read-only. Where that cannot be written they work without.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class LocalStore:
         files: Files = FILES,
         readonly: bool = False,
         pace: Callable[[], None] = no_pace,
-        derive: bool | None = None,
+        derive: Derived | None = None,
     ) -> None:
         self.folder, self._files, self._readonly, self._pace = folder, files, readonly, pace
         self._mutex = threading.RLock()
@@ -63,7 +64,7 @@ class LocalStore:
         self._layout = Layout(folder, files)
         self._state = StateFile(folder / ".state", files)
         self._data: dict[Path, DataFile] = {}
-        self._derive = not readonly if derive is None else derive
+        self._derive = derive or (NOTHING if readonly else BESIDE)
         self._sidecars: dict[Path, Sidecar] = {}
         self._newest: dict[tuple[str, str], float] = {}
         """The timestamp that came last from a writer for a track."""

@@ -1,9 +1,10 @@
-"""The columnar sidecar: a track's columns as a memory-mapped Arrow file beside `data.jsonl`, hidden and disposable.
+"""The columnar sidecar: a track's columns as a memory-mapped Arrow file, hidden and disposable.
 
     .columns    Arrow IPC file, uncompressed; its schema's metadata holds the fingerprint of the `data.jsonl` it is of
 
-It is made by the first read that wants columns (that reader pays, about 2 ms for each MB) and used by all that follow.
-One that does not fit `data.jsonl` to the byte, the nanosecond and the inode is not used but made anew, so edits by hand
+It is made by the first read that wants columns (that reader pays, about 2 ms for each MB) and used by all that follow:
+beside `data.jsonl` by whoever may write there, in the user's cache folder by readers (`derived.py`). One that does not
+fit `data.jsonl` to the byte, the nanosecond and the inode is not used but made anew, so edits by hand
 cost nothing but that. Deleting it is always safe. `ML_DASH_COLUMNS=off` keeps readers from writing it.
 """
 
@@ -23,6 +24,7 @@ from ..formats.blocks import Block, TableBuilder
 from ..formats.lines import block_of_lines
 from ..store import Entry
 from .datafile import Snapshot
+from .derived import Derived
 from .index import Block as Stretch
 from .index import Fingerprint
 from .sweep import sweep
@@ -56,10 +58,10 @@ class Sidecar:
     """The sidecar of one data file.
 
     Args:
-        keep: whether it may be written; reading works without.
+        keep: where it is kept; reading works without.
     """
 
-    def __init__(self, data: Path, files: Files, *, keep: bool) -> None:
+    def __init__(self, data: Path, files: Files, *, keep: Derived) -> None:
         self.data, self._files, self._keep = data, files, keep
         self._open: tuple[Fingerprint, pa.Table] | None = None
 
@@ -70,9 +72,17 @@ class Sidecar:
         except OSError:
             return None
         if self._open is None or self._open[0] != fingerprint:
-            table = _mapped(sidecar_path(self.data), fingerprint)
+            table = self._kept(fingerprint)
             self._open = None if table is None else (fingerprint, table)
         return self._open[1] if self._open is not None else None
+
+    def _kept(self, fingerprint: Fingerprint) -> pa.Table | None:
+        for path in self._keep.places(sidecar_path(self.data)):
+            table = _mapped(path, fingerprint)
+            if table is not None:
+                self._keep.used(path)
+                return table
+        return None
 
     def make(self, snapshot: Snapshot) -> pa.Table:
         """The columns of the file as it is in the snapshot; kept for the next reader where that is possible.
@@ -81,22 +91,24 @@ class Sidecar:
             MissingExtra: pyarrow is not installed.
         """
         import_pyarrow()
-        keep = self._may_keep(snapshot)  # judged before reading: what is edited meanwhile then has another stamp
+        rests = _rests(snapshot)  # judged before reading: what is edited meanwhile then has another stamp
         with _Columns() as columns:
             for block in _blocks(snapshot):
                 columns.add(block)
             table = columns.table()
-            if keep and self._save(table, snapshot.fingerprint):
+            if rests and is_wanted() and self._save(table, snapshot.fingerprint):
                 kept = self.table()
                 return table if kept is None else kept
+            if rests:
+                self._open = snapshot.fingerprint, table
             return table
-
-    def _may_keep(self, snapshot: Snapshot) -> bool:
-        return self._keep and is_wanted() and time.time_ns() - snapshot.fingerprint.mtime_ns > SETTLED_NS
 
     def _save(self, table: pa.Table, fingerprint: Fingerprint) -> bool:
         """Complete and on the device before it takes its name; where that fails the next reader makes it again."""
-        unfinished = self.data.with_name(f"{NAME}.new")
+        path = self._keep.target(sidecar_path(self.data), table.nbytes)
+        if path is None:
+            return False
+        unfinished = path.with_name(f"{path.name}.new")
         try:
             fd = self._files.open(unfinished, os.O_RDWR | os.O_CREAT)
         except OSError:
@@ -107,13 +119,18 @@ class Sidecar:
                 return False
             _write(table, fingerprint, unfinished)
             self._files.sync(fd)
-            self._files.replace(unfinished, sidecar_path(self.data))
+            self._files.replace(unfinished, path)
+            self._keep.wrote(path, self._files)
         except OSError:
             self._files.remove(unfinished)
             return False
         finally:
             self._files.close(fd)
         return True
+
+
+def _rests(snapshot: Snapshot) -> bool:
+    return time.time_ns() - snapshot.fingerprint.mtime_ns > SETTLED_NS
 
 
 def _mapped(path: Path, fingerprint: Fingerprint) -> pa.Table | None:

@@ -18,6 +18,7 @@ import msgspec
 from ..files import Files
 from ..schema import observe
 from .datafile import Snapshot
+from .derived import Derived
 from .index import Fingerprint
 from .layout import DATA
 
@@ -46,26 +47,26 @@ def types_path(data: Path) -> Path:
     return data.with_name(".types" if data.name == DATA else f".{data.name}.types")
 
 
-def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: bool) -> Seen:
+def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: Derived) -> Seen:
     """The type names that occur in each field of a sorted file; read from the kept ones as far as they fit.
 
     Args:
-        keep: whether to keep what was learned, where the folder can be written.
+        keep: where to keep what was learned.
     """
-    known = _load(types_path(data), files)
-    if (
-        known is not None
-        and Fingerprint(known.size, known.mtime_ns, known.ctime_ns, known.inode) == snapshot.fingerprint
-    ):
-        return {name: set(types) for name, types in known.types.items()}
     covered, seen = 0, Seen()
-    if known is not None and _only_grew(known, snapshot):
-        covered, seen = known.covered, {name: set(types) for name, types in known.types.items()}
+    for place in keep.places(types_path(data)):
+        known = _load(place, files)
+        if known is not None and known.covered >= covered and (_fits(known, snapshot) or _only_grew(known, snapshot)):
+            covered, seen = known.covered, {name: set(types) for name, types in known.types.items()}
+            if _fits(known, snapshot):
+                keep.used(place)
+                return seen
     for block in snapshot.blocks:
         if block.offset + block.length > covered:
             observe(seen, snapshot.load(block))
-    if keep:
-        _save(types_path(data), snapshot, seen, files)
+    target = keep.target(types_path(data), 0)
+    if target is not None:
+        _save(target, snapshot, seen, files)
     return seen
 
 
@@ -75,6 +76,10 @@ def _load(path: Path, files: Files) -> _Known | None:
     except (OSError, ValueError):
         return None
     return known if known.version == VERSION else None
+
+
+def _fits(known: _Known, snapshot: Snapshot) -> bool:
+    return Fingerprint(known.size, known.mtime_ns, known.ctime_ns, known.inode) == snapshot.fingerprint
 
 
 def _only_grew(known: _Known, snapshot: Snapshot) -> bool:
