@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,12 @@ class Ours(System):
 
 
 def kept_columns(folder: Path) -> list[Path]:
-    """The hidden columnar files; deleting them is always allowed."""
-    return list(folder.rglob(".columns*"))
+    """The columnar files, which a reader keeps in the user's cache folder; deleting them is always allowed."""
+    return list(folder.rglob("*.columns*"))
 
 
 def track(folder: Path) -> Any:
+    os.environ["ML_DASH_CACHE"] = str(folder / ".cache")
     return ml_dash.open(PREFIX, dash_root=folder).tracks(TOPIC)
 
 
