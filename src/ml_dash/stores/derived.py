@@ -53,7 +53,7 @@ class Derived:
         assert self.cache is not None
         from hashlib import sha256  # OpenSSL is milliseconds of start
 
-        name = sha256(os.fsencode(os.path.realpath(beside.parent) + os.sep + beside.name)).hexdigest()[:32]
+        name = sha256(os.fsencode(os.path.abspath(beside))).hexdigest()[:32]
         return self.cache / f"{name}{beside.suffix or beside.name}"
 
     def used(self, path: Path) -> None:
@@ -90,7 +90,7 @@ def _cache_folder() -> Path | None:
     chosen = os.environ.get("ML_DASH_CACHE")
     try:
         if chosen:
-            return Path(chosen).expanduser().resolve()
+            return Path(os.path.abspath(os.path.expanduser(chosen)))
         if sys.platform == "win32":
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ml-dash" / "cache"
         if sys.platform == "darwin":

@@ -78,7 +78,7 @@ class Sidecar:
 
     def _kept(self, fingerprint: Fingerprint) -> pa.Table | None:
         for path in self._keep.places(sidecar_path(self.data)):
-            table = _mapped(path, fingerprint)
+            table = _mapped(path, fingerprint) if os.path.exists(path) else None
             if table is not None:
                 self._keep.used(path)
                 return table
