@@ -200,7 +200,7 @@ def test_a_run_may_end_inside_its_block(new_experiment: Callable[..., Experiment
         (SystemExit(0), "completed", None),
         (SystemExit(3), "failed", "SystemExit: 3"),
         (SystemExit("no arm"), "failed", "SystemExit: no arm"),
-        (GeneratorExit(), "failed", "GeneratorExit: "),
+        (GeneratorExit(), "completed", None),
     ],
     ids=repr,
 )

@@ -426,6 +426,7 @@ def test_equal_to_a_dictionary(tmp_path_factory: pytest.TempPathFactory, steps: 
         elif kind == "window":
             check_window(track, model, *first, second)
         assert same(track.list_entries(), [model[stamp] for stamp in sorted(model)])
+        assert len(track) == len(model)
     experiment.run.complete()
     with open_run("a/b/c", dash_root=experiment.root) as opened:
         assert same(opened.tracks("x").list_entries(), [model[stamp] for stamp in sorted(model)])
@@ -445,6 +446,17 @@ def check_window(track: Any, model: dict[float, dict[str, Any]], start: float, e
         if start <= stamp <= end and len(found) > 1:
             expected.append(found)
     assert same(unordered(track.read(start, end, columns)["entries"]), unordered(expected))
+
+
+def test_counting_reads_no_entry(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The length of a track whose file ascends comes from its index, and what waits in the journal is added."""
+    track = experiment.tracks("x").extend(_ts=[float(n) for n in range(5000)], n=list(range(5000))).flush()
+    track.append(_ts=6000.0, n=1).append(_ts=6000.0, m=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("ml_dash.session.Session.read", lambda *_: pytest.fail("read"))
+        assert len(track) == 5001
+    track.append(_ts=2.5, n=1)
+    assert len(track) == 5002
 
 
 def unordered(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

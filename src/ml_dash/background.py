@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
 from .drain import Drain
-from .errors import StoreUnavailable
+from .errors import StoreCorrupt, StoreUnavailable
 from .journal import Journal
 from .journal_files import Mark
 
@@ -69,6 +69,7 @@ class Background:
         self._start_lock = threading.RLock()
         self._threads: list[threading.Thread] = []
         self._started = False
+        self._told: dict[int, str] = {}
         self._stop = threading.Event()
         # Of the queues and events only this one may be used by a signal handler that interrupts its use.
         self._segment_filled: SimpleQueue[None] = SimpleQueue()
@@ -131,8 +132,19 @@ class Background:
         try:
             work()
         except StoreUnavailable as error:
-            log.info("the store is not reachable, recording goes on: %s", error)
+            self._tell(logging.INFO, "the store is not reachable, recording goes on: %s", error)
+        except StoreCorrupt as error:
+            self._tell(logging.ERROR, "%s", error)
         except OSError as error:
-            log.warning("recording goes on in the journal: %s", error)
+            self._tell(logging.WARNING, "recording goes on in the journal: %s", error)
         except Exception:
             log.exception("recording goes on in the journal")
+        else:
+            self._told.pop(threading.get_ident(), None)
+
+    def _tell(self, level: int, text: str, error: Exception) -> None:
+        """Once, not every round, while a thread meets nothing else."""
+        thread = threading.get_ident()
+        if self._told.get(thread) != str(error):
+            self._told[thread] = str(error)
+            log.log(level, text, error)

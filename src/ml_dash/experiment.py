@@ -304,8 +304,8 @@ class Run:
     ) -> None:
         if self._experiment._session is None:
             return  # ended inside the block
-        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-            self.complete()
+        if error is None or isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
+            self.complete()  # whoever closes a generator has had enough of it; nothing failed
         elif isinstance(error, KeyboardInterrupt):
             self.cancel()
         else:

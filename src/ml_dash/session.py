@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,7 +15,7 @@ from . import run_record
 from .background import Background, Pace
 from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
-from .errors import NotDelivered, NotOpen, StoreUnavailable
+from .errors import NotOpen, StoreUnavailable
 from .files import FILES, Files
 from .journal import Journal
 from .journal_reader import is_alive, streams
@@ -182,6 +181,12 @@ class Session:
             except OSError as error:
                 log.warning("reading from the journal, because the store cannot be written: %s", error)
 
+    def count(self, track: Track) -> int | None:
+        """The number of entries of a track; None where only reading it tells."""
+        if self.closed:
+            raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+        return self.view.count(track)
+
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """Every series of a kind, what journals still hold included."""
         if self.closed:
@@ -238,8 +243,11 @@ class Session:
                 self._delivery.end()
             self.journal.release()
             self.store.close()
-        for text in told:
-            warnings.warn(text, NotDelivered, stacklevel=5)
+        if told:
+            from .delivery import tell
+
+            for text in told:
+                tell(text)
 
     def _finish(self, journal: Journal, closing: Callable[[], None]) -> list[str]:
         """Store and send what is left; returns what the user has to be told."""

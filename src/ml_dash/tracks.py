@@ -278,7 +278,8 @@ class TrackBuilder(TrackAnalysis):
 
     def __len__(self) -> int:
         """The number of entries: distinct timestamps."""
-        return sum(map(len, self.blocks()))
+        known = self._session.count(Track(MERGED, self.topic))
+        return sum(map(len, self.blocks())) if known is None else known
 
     def __bool__(self) -> bool:
         """A builder is true also while its track is empty."""

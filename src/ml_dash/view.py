@@ -38,6 +38,15 @@ class View:
             return self._read_merged(track, window)
         return self._read_sequence(track, window)
 
+    def count(self, track: Track) -> int | None:
+        """The number of entries of a track; None where only reading it tells."""
+        extent = getattr(self._store, "extent", None)
+        waiting = merge(self.pending(track))  # journals first, as when reading
+        found: tuple[int, float] | None = None if extent is None else extent(track)
+        if found is None or (waiting and waiting[0]["timestamp"] <= found[1]):
+            return None
+        return found[0] + len(waiting)
+
     def pending(self, track: Track, start: float | None = None, end: float | None = None) -> list[Entry]:
         """What journals hold of a series and the store has not applied, in the order of appending."""
         found: list[Entry] = []

@@ -386,6 +386,14 @@ class LocalStore:
         path = self._layout.find(track)
         return (None, None) if path is None else self._order(track, path)
 
+    def extent(self, track: Track) -> tuple[int, float] | None:
+        """How many entries a track has and where the last one is; None where only reading it tells."""
+        path = self._layout.find(track)
+        if path is None:
+            return 0, float("-inf")
+        index = self._file(path).summary(self.settled)
+        return (index.entries, index.highest) if index.is_sorted and track.kind == MERGED else None
+
     def _order(self, track: Track, path: Path) -> tuple[int | None, int | None]:
         """How many entries came late and how many repeated one; None where no state tells."""
         try:
