@@ -18,16 +18,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_EXTRAS = {"duckdb": "sql", "matplotlib": "plot", "numpy": "analysis", "pyarrow": "analysis"}
+_EXTRAS = {
+    "duckdb": "sql",
+    "matplotlib": "plot",
+    "numpy": "analysis",
+    "pandas": "pandas",
+    "polars": "polars",
+    "pyarrow": "analysis",
+}
 
 
 def needs(module: str) -> Any:
     """An optional module, or one of this package's that imports some; raises MissingExtra naming what installs it."""
     try:
         return importlib.import_module(module, __package__)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _EXTRAS:  # pandas and Polars are the user's choice; the error names them
+    except ImportError as error:  # pandas without NumPy raises one that names no module
+        missing = (error.name or module).partition(".")[0]
+        if missing not in _EXTRAS:
             raise
         raise MissingExtra(missing, _EXTRAS[missing]) from None
 
@@ -82,7 +89,13 @@ class Tabular:
         """The Arrow PyCapsule interface: pandas, Polars, DuckDB and others read this object directly."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
-    def _repr_html_(self) -> str:
-        """A notebook shows the extent, and for each column its type, its range and a small picture."""
-        html: str = needs(".picture").html(self.to_arrow(), repr(self))
+    def _repr_html_(self) -> str | None:
+        """A notebook shows the extent, and for each column its type, its range and a small picture.
+
+        None, which is to show `repr`, where what it needs is not installed.
+        """
+        try:
+            html: str = needs(".picture").html(self.to_arrow(), repr(self))
+        except MissingExtra:
+            return None
         return html
