@@ -121,9 +121,29 @@ def read_part(
             rows = part.metadata.row_group(group).num_rows
             low, high = _range(part.metadata.row_group(group)) if at is None else (float(at), float(at + rows - 1))
             if high >= start and low <= end:
-                entries = _entries(part.read_row_group(group, columns=names))
-                yield entries if at is None else positioned(entries, at)
+                table = part.read_row_group(group, columns=names)
+                if at is None:
+                    yield _entries(_reaching(table, start, end))
+                else:
+                    yield positioned(_entries(table), at)
             at = None if at is None else at + rows
+
+
+def _reaching(table: Any, start: float, end: float) -> Any:
+    """The ascending rows of a table within a window: making entries costs more than all else."""
+    stamps = table.column("timestamp").combine_chunks()
+    if not len(stamps) or (stamps[0].as_py() >= start and stamps[-1].as_py() <= end):
+        return table
+    first = _place(stamps, start, "left")
+    return table.slice(first, _place(stamps, end, "right") - first)
+
+
+def _place(stamps: Any, position: float, side: str) -> int:
+    """Where a position belongs among ascending timestamps."""
+    import pyarrow.compute as compute
+
+    less = compute.less if side == "left" else compute.less_equal
+    return compute.sum(less(stamps, position)).as_py() or 0
 
 
 def _entries(table: Any) -> list[Entry]:
