@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.servers.running import S3Server
+
 from benchmarks.catalogue import OURS
 from benchmarks.envs import CHECKOUT, last_line
 from benchmarks.remote.served import Databases, child_environment
-from tests.servers.running import S3Server
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,13 @@ class Options:
     memory_seconds: float = 60.0
     steady_seconds: float = 30.0
     outage_seconds: float = 60.0
+    warm_rounds: int = 1
+    every_database: bool = True
 
 
-SMOKE = Options(1, 2_000, 0.3, 4_000, 1_000, 50, 1, 9_000, (10_000, 100_000), 3, 9_000, 3.0, 1.0, 2.0)
+SMOKE = Options(
+    1, 2_000, 0.3, 4_000, 1_000, 50, 1, 9_000, (10_000, 100_000), 3, 9_000, 3.0, 1.0, 2.0, 0, every_database=False
+)
 FULL = Options(rounds=7, outage_seconds=600.0, steady_seconds=60.0)
 
 
@@ -50,6 +55,12 @@ class Bench:
     s3: S3Server | None
     samples: dict[str, dict[int, float]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> list[str]:
+        """The names of the databases that long tracks are made in."""
+        names = list(self.databases.running)
+        return names if self.options.every_database else names[:1]
 
     def keep(self, round_: int, **values: float) -> None:
         """Store figures of one round."""

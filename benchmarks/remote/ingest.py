@@ -13,10 +13,10 @@ SCANS = "upserts by (track, ts) look at the whole collection here: measured on a
 
 
 def ingest(bench: Bench) -> None:
-    """Every database in turn; in a round ours and the plain ways alternate. The first round of each is not counted."""
+    """Every database in turn; in a round ours and the plain ways alternate. The warming rounds are not counted."""
     for name, database in bench.databases.running.items():
         with Dash(bench.folder / f"ingest-{name}", mongo_uri=database.uri) as server:
-            for round_ in range(-1, bench.options.rounds):
+            for round_ in range(-bench.options.warm_rounds, bench.options.rounds):
                 ways = [*OURS, *PLAIN]
                 for place in range(len(ways)):
                     _once(bench, name, server, round_, ways[(round_ + place) % len(ways)])
@@ -28,7 +28,7 @@ def _once(bench: Bench, name: str, server: Dash, round_: int, way: str) -> None:
         pids = {"server": server.pid, "database": bench.databases.pid(name)}
         with timing(pids) as used:
             found = bench.run(
-                "ingest", mode="alone", how=way, url=server.url, prefix=f"bench/{way}/run-{round_ + 1}", entries=count
+                "ingest", mode="alone", how=way, url=server.url, prefix=f"bench/{way}/{round_ + 1}", entries=count
             )
         found |= {f"{part}_us": seconds / count * 1e6 for part, seconds in used.items()}
     else:

@@ -80,7 +80,8 @@ def windows(bench: Bench) -> None:
     """Every database in turn; a round asks one window of every size, in an order that turns."""
     if bench.s3 is None:
         return bench.note("windows", "no S3 server")
-    for name, database in bench.databases.running.items():
+    for name in bench.chosen:
+        database = bench.databases.running[name]
         with ExitStack() as stack:
             servers = []
             for size in bench.options.sizes:

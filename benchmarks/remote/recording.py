@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import ml_dash
@@ -13,7 +14,9 @@ from benchmarks.remote.jobs import POOL
 from benchmarks.remote.served import Dash, timing, wait_for
 from benchmarks.workload import PERIOD_S, START_S, TOPIC, WIDTHS
 
-MODES = ("local", "both", "alone", "local_again")
+MODES = ("local", "both", "alone", "local_again", "local_beside")
+"""`local_again` shows the machine's noise. `local_beside` records on disk while another process sends to the server at
+1 kHz: the server's work then disturbs the caches alike, and what is left is the recorder's own doing."""
 READ_ENTRIES = 50_000
 
 
@@ -27,10 +30,15 @@ def append(bench: Bench) -> None:
 
 
 def _append_once(bench: Bench, server: Dash, round_: int, mode: str) -> None:
-    found = bench.run(
-        "append", mode=mode.removesuffix("_again"), url=server.url, prefix=f"bench/append/{mode}-{round_}",
-        entries=bench.options.append_entries, seconds=bench.options.append_seconds,
-    )  # fmt: skip
+    with ExitStack() as stack:
+        if mode == "local_beside":
+            other = bench.begin("outage", mode="alone", url=server.url, prefix=f"bench/beside/run-{round_}")
+            stack.callback(other.kill)
+            wait_for(other.mark("recording").exists, 60, "the first entries of the other process")
+        found = bench.run(
+            "append", mode=mode.split("_")[0], url=server.url, prefix=f"bench/append/{mode}-{round_}",
+            entries=bench.options.append_entries, seconds=bench.options.append_seconds,
+        )  # fmt: skip
     bench.keep(round_, **{f"append_{mode}_{key}": value for key, value in found.items()})
 
 

@@ -50,7 +50,13 @@ def groups(result: Result) -> dict[str, list[Row]]:
 
 
 def _append_rows() -> Iterator[Row]:
-    modes = {"local": "on disk", "both": "disk and server", "alone": "server only", "local_again": "on disk once more"}
+    modes = {
+        "local": "on disk",
+        "both": "disk and server",
+        "alone": "server only",
+        "local_again": "on disk once more",
+        "local_beside": "on disk, another process sends",
+    }
     for loop, title in (("tight", "tight loop"), ("paced", "1 kHz")):
         for share in ("p50", "p99"):
             for mode, name in modes.items():
@@ -85,6 +91,7 @@ def _storage_rows() -> Iterator[Row]:
         yield f"storage_{name}_written", f"{title}: as written", "B/entry"
         yield f"storage_{name}", f"{title}: compacted, all of it", "B/entry"
         yield from ((f"storage_{name}_{part}", f"{title}: of it {part}", "B/entry") for part in parts)
+        yield f"storage_{name}_compact_us", f"{title}: CPU of compaction", "us/entry"
 
 
 def _window_rows(result: Result) -> Iterator[Row]:
@@ -151,7 +158,9 @@ def targets(result: Result) -> Iterator[Target]:
         for loop, title in (("tight", "tight loop"), ("paced", "1 kHz")):
             key, local = f"append_{mode}_{loop}_p50_us", f"append_local_{loop}_p50_us"
             noise = (f"append_local_again_{loop}_p50_us", local)
-            yield Target(f"append p50, {title}, {name} / on disk", key, 1.1, local, noise=noise)
+            # A robot does not run the server: at 1 kHz it is there beside either side.
+            over = f"append_local_beside_{loop}_p50_us" if loop == "paced" else local
+            yield Target(f"append p50, {title}, {name} / on disk", key, 1.1, over, noise=noise)
     for name in result["databases"]:
         for way, limit in (("insert_many", 5.0), ("upsert_id", 10.0), ("upsert", 10.0)):
             ours, other = f"ingest_{name}_append_per_s", f"ingest_{name}_{way}_per_s"
@@ -247,6 +256,6 @@ def _conditions(result: Result) -> str:
     return (
         f"Made by `{result['options']['command']} --docs`: {machine['processor']}, {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}, {machine['date']}; {machine['seconds'] / 60:.0f} minutes; "
-        f"load average {' and '.join(loads)} at start and end; commit {machine['commit'] or 'unknown'}. Client, server, "
-        f"database and bucket share this machine. {databases}."
+        f"load average {' and '.join(loads)} at start and end; commit {machine['commit'] or 'unknown'}. Client, "
+        f"server, database and bucket share this machine. {databases}."
     )

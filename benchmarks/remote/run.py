@@ -23,6 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from tests.servers.build import BuildFailed
+from tests.servers.running import NotReady, S3Server
+
 from benchmarks.envs import CHECKOUT
 from benchmarks.remote import report
 from benchmarks.remote.bench import FULL, SMOKE, Bench, Options
@@ -33,8 +36,6 @@ from benchmarks.remote.served import Databases
 from benchmarks.remote.stages import stages
 from benchmarks.remote.storage import storage
 from benchmarks.run import machine
-from tests.servers.build import BuildFailed
-from tests.servers.running import NotReady, S3Server
 
 RESULTS = CHECKOUT / "benchmarks" / "results" / "remote.json"
 PAGE = CHECKOUT / "docs" / "scale.md"

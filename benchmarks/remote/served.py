@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.envs import CHECKOUT
 from tests.servers.build import BuildFailed
 from tests.servers.java import JavaMongo
 from tests.servers.running import MongoServer, NotReady, OtherMongo, S3Server, free_port
+
+from benchmarks.envs import CHECKOUT
 
 START_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100

@@ -7,6 +7,7 @@ of prefixes and pages that WiredTiger adds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,12 +57,14 @@ def _measure(bench: Bench, name: str, samples: list[Sample], rate: int) -> None:
         store.append(Batch("writer", number, {1: track}, bodies))
     count = len(samples)
     written = sum(sizes(database).values())
+    used = time.thread_time()
     catalog.compact("bench/storage/run")
+    used = time.thread_time() - used
     catalog.sweep("bench/storage/run")
     found = sizes(database)
     bench.keep(0, **{f"storage_{name}_written": written / count, f"storage_{name}": sum(found.values()) / count})
     bench.keep(0, **{f"storage_{name}_{part}": size / count for part, size in found.items()})
-    bench.keep(0, **{f"storage_{name}_entries": float(count)})
+    bench.keep(0, **{f"storage_{name}_entries": float(count), f"storage_{name}_compact_us": used / count * 1e6})
     client.drop_database(database.name)
     client.close()
 
