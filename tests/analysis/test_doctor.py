@@ -114,6 +114,16 @@ def test_a_jump_is_judged_by_the_usual_interval(times: Any, found: list[str]) ->
     assert rate in str(report)
 
 
+@pytest.mark.parametrize(("scale", "unit"), [(1e9, "nanoseconds"), (1e6, "microseconds"), (1e3, "milliseconds")])
+def test_stamps_in_another_unit(scale: float, unit: str) -> None:
+    """Floats that count parts of seconds since 1970 are accepted as stamps; the doctor says what they look like."""
+    times = 1.7e9 + steady(seconds=5)
+    assert checks(examine({"t": sensor(times)})) == []
+    report = examine({"t": sensor(times * scale)})
+    assert checks(report)[0] == "unit"
+    assert f"look like {unit}" in str(report)
+
+
 def test_events_that_are_hours_apart_are_no_jumps() -> None:
     """Bursts of entries with pauses of hours are a track of events; an epoch that changes is a jump there too."""
     random = np.random.default_rng(8)

@@ -128,7 +128,7 @@ def test_verify_finds(
 def test_verify_compares_derived_files_with_the_data(
     own_recordings: Path, ask: Ask, ctime: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Types or columns that claim to fit and say something else are problems; the ctime, where the system has one, shows
+    """Types or columns that claim to fit and say something else are problems; the ctime, where there is one, shows
     an edit of the same size whose mtime was put back."""
     pytest.importorskip("pyarrow")
     if not ctime:  # as on Windows

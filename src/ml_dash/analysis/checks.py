@@ -137,11 +137,24 @@ def stamps(topic: str, table: pa.Table, limits: Limits, declared_hz: float | Non
         jumps=len(jumps),
     )
     found = [
+        *_unit(topic, times),
         *_order(topic, times, steps, usual, limits),
         *_jumps(topic, times, steps, jumps),
         *_pace(topic, times, steps, gaps, measured, limits),
     ]
     return measured, [*found, *_declared(topic, measured, declared_hz, limits)]
+
+
+_UNITS = (("nanoseconds", 1e17), ("microseconds", 1e14), ("milliseconds", 1e11))
+"""Counts since 1970 are this large from 1973 on; as seconds they are thousands of years ahead."""
+
+
+def _unit(topic: str, times: Floats) -> Iterator[Finding]:
+    middle = float(np.median(np.abs(times)))
+    unit = next((name for name, least in _UNITS if middle >= least), None)
+    if unit is not None:
+        message = f"the stamps look like {unit} since 1970, they are taken for seconds: every rate and gap is off"
+        yield Finding(topic, "unit", PROBLEM, message, at=float(times[0]))
 
 
 def _order(topic: str, times: Floats, steps: Floats, usual: float, limits: Limits) -> Iterator[Finding]:

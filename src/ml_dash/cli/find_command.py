@@ -38,7 +38,9 @@ def find(
     from ..search import find as find_moments
 
     catalog = options.catalog_of(dash_root)
-    wanted = options.one_prefix(catalog, pattern) if pattern == options.LATEST else pattern
+    wanted = (
+        pattern if pattern != options.LATEST and catalog.prefixes(pattern) else options.one_prefix(catalog, pattern)
+    )
     found = find_moments(catalog, wanted, expression, topic=topic, for_s=for_s, max_gap_s=max_gap_s)
     moments = [_moment(one) for one in found]
     if as_json:

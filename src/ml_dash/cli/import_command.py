@@ -26,7 +26,7 @@ FORMATS = ("csv", "tum", "euroc", "jsonl", "parquet", "npz")
 
 @click.command("import")
 @options.prefix_argument
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("-n", "--dry-run", is_flag=True, help="Read and check everything, store nothing, show what would be.")
 @click.option("-t", "--topic", help="Topic of a single file.  [default: the file's name]")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), help="Default: by ending and content.")
@@ -55,6 +55,7 @@ def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, 
     """
     from ..address import check_prefix
 
+    _check_files(prefix, files)
     check_prefix(prefix)
     wanted = _options(how)
     if wanted.topic is not None and len(files) > 1 and not how["wide"]:
@@ -71,6 +72,14 @@ def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, 
     _show(reports)
     rows = sum(report.rows for report in reports)
     note(f"{'would store' if dry_run else 'stored'} {count(rows, 'row')} in {prefix}")
+
+
+def _check_files(prefix: str, files: Sequence[str]) -> None:
+    for file in files:
+        if not Path(file).is_file():
+            what = "is a folder" if Path(file).is_dir() else "does not exist"
+            hint = f": the prefix comes first, ml-dash import {file} {prefix}" if Path(prefix).is_file() else ""
+            raise click.UsageError(f"file {file!r} {what}{hint}")
 
 
 def _options(how: dict[str, Any]) -> Options:

@@ -190,6 +190,9 @@ def verify(prefixes: tuple[str, ...], dash_root: str, quiet: bool, as_json: bool
                 place = finding.path.relative_to(catalog.root).as_posix()
                 found.append({"prefix": prefix, "file": place, "problem": finding.problem, "text": finding.text})
     problems = sum(one["problem"] for one in found)
+    if not chosen and not as_json:
+        note(f"no experiments in {catalog.root}")
+        return 0
     if as_json:
         print_json(found)
         return PROBLEM if problems else 0
@@ -222,6 +225,9 @@ def du(prefixes: tuple[str, ...], topics: bool, dash_root: str, as_json: bool) -
     found.sort(key=lambda one: -sum(value for value in one.values() if isinstance(value, int)))
     if as_json:
         print_json(found)
+        return
+    if not found:
+        note(f"no experiments in {catalog.root}")
         return
     rows = [_size_row(one) for one in found]
     names = ["&PREFIX", "&TOPIC"] if any("topic" in one for one in found) else ["&PREFIX"]

@@ -153,9 +153,23 @@ def _not_one(catalog: Place, text: str, error: MlDashError) -> MlDashError:
     if hits:
         shown = ", ".join(hits[:3]) + (", ..." if len(hits) > 3 else "")
         return ExperimentNotFound(f"{text!r} is not the whole prefix of one experiment; it matches {shown}")
+    swapped = _meant(catalog, text)
+    if swapped:
+        return ExperimentNotFound(
+            f"no experiment {text!r} in {where(catalog)}; the prefix comes first: {swapped} {text}"
+        )
     if text and text.count("/") < 2:
         return not_found(text, [*catalog.prefixes(), LATEST], where(catalog))
     return error
+
+
+def _meant(catalog: Place, text: str) -> str | None:
+    """The word behind the prefix on the command line that is a prefix, where the two were swapped."""
+    context = click.get_current_context(silent=True)
+    params = {} if context is None else context.params
+    words = [*(params.get("topics") or ()), *(params.get(name) for name in ("topic", "expression", "query"))]
+    known = set(catalog.prefixes())
+    return next((word for word in words if word in known and word != text), None)
 
 
 def _latest(catalog: Place) -> str:

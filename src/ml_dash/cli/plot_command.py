@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ def _draw(store: Store, track: Track, window: Window, columns: Sequence[str], he
 
     series = series_of(store, track, window)
     stamps = _plain(series.times)
-    chosen = _chosen(series, columns, track.topic)
+    chosen = _chosen(series, columns, track.topic, lambda: _other_types(store, track))
     shown = dict(list(chosen.items())[: MAX_PANELS if not columns else None])
     for_dots = width * DOTS * 2
     thin = {name: thinned(stamps, _plain(values), for_dots) for name, values in shown.items()}
@@ -82,7 +82,13 @@ def _draw(store: Store, track: Track, window: Window, columns: Sequence[str], he
         note(f"{count(len(chosen) - len(shown), 'more column')}, to draw by name: {left}")
 
 
-def _chosen(series: Series, columns: Sequence[str], topic: str) -> Mapping[str, Sequence[float | None]]:
+def _other_types(store: Store, track: Track) -> Mapping[str, str]:
+    return next((info.columns for info in store.tracks() if info.topic == track.topic), {})
+
+
+def _chosen(
+    series: Series, columns: Sequence[str], topic: str, types: Callable[[], Mapping[str, str]]
+) -> Mapping[str, Sequence[float | None]]:
     """The columns that were named, whole fields with all their parts; raises InvalidWindow for one in vain."""
     from ..errors import InvalidWindow
     from ..names import offer
@@ -92,10 +98,17 @@ def _chosen(series: Series, columns: Sequence[str], topic: str) -> Mapping[str, 
     chosen: dict[str, Sequence[float | None]] = {}
     for column in columns:
         parts = {n: v for n, v in series.columns.items() if n == column or n.startswith((f"{column}[", f"{column}."))}
+        if not parts and column in (known := types()):
+            there = f"; with numbers: {', '.join(map(repr, series.columns))}" if series.columns else ""
+            raise InvalidWindow(f"column {column!r} of {topic} holds no numbers but {_plainly(known[column])}{there}")
         if not parts:
             raise InvalidWindow(f"no column {column!r} with numbers in {topic}; {offer(column, series.columns)}")
         chosen.update(parts)
     return chosen
+
+
+def _plainly(kind: str) -> str:
+    return "text" if kind == "str" else kind
 
 
 def _plain(values: Any) -> Any:
