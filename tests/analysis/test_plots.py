@@ -53,6 +53,18 @@ def test_one_spike_in_a_million_is_drawn() -> None:
     assert drawn[:, 1].max() == 50.0
 
 
+@pytest.mark.parametrize("rate_hz", [100, 100_000])
+def test_samples_between_gaps_are_dots(rate_hz: int) -> None:
+    """Of a sample with gaps on both sides a line shows nothing: it is a dot, also one among many, and one all alone."""
+    steady = np.arange(10 * rate_hz) / rate_hz
+    times = np.concatenate([[-20.0], steady, [30.0, 40.0]])
+    values = np.concatenate([[-5.0], np.sin(steady), [7.0, 8.0]])
+    line, dots = lines(plot(arrays(times, x=values), gap_s=1.0))
+    assert dots.tolist() == [[-20.0, -5.0], [30.0, 7.0], [40.0, 8.0]]
+    assert np.nanmax(line[:, 1]) == 8.0
+    assert lines(plot(arrays([1.0], x=[2.0])))[1].tolist() == [[1.0, 2.0]]
+
+
 def test_time_without_entries_stays_empty() -> None:
     """A gap of many intervals breaks the line; events have no gaps; a given limit decides otherwise."""
     times = np.concatenate([np.arange(100) / 100, 5 + np.arange(100) / 100])

@@ -46,6 +46,12 @@ def _kept(times: Floats, values: Floats, bounds: np.ndarray[tuple[int], np.dtype
     return times[kept], values[kept]
 
 
+def alone(values: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """The samples with nothing beside them, of which a line shows nothing."""
+    edge = np.concatenate([[True], np.isnan(values), [True]])
+    return ~edge[1:-1] & edge[:-2] & edge[2:]
+
+
 def with_breaks(times: Floats, values: Floats, longest_s: float | None) -> tuple[Floats, Floats]:
     """The samples with a NaN in the middle of every stretch without samples that is longer than this."""
     if longest_s is None or len(times) < 2:

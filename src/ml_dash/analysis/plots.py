@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from ..errors import InvalidQuery
 from ..formats.arrow import is_json
-from .pixels import reduce, with_breaks
+from .pixels import alone, reduce, with_breaks
 from .places import Mask
 from .quaternions import rotate
 from .tables import Floats, as_numbers, column, columns_of, numbers, timestamps
@@ -156,16 +156,19 @@ def _draw(panel: _Panel, ax: Axes, width_px: int, gap_s: float | None) -> None:
     for item in range(count):
         x, y = reduce(times, values[:, item], width_px)
         label = f"{panel.name}[{item}]" if count > 1 else None
-        ax.plot(x, y, linewidth=0.9, drawstyle="steps-post" if panel.steps else "default", label=label)
-    if len(times) == 1:
-        ax.plot(times.repeat(count), values[0], "o", markersize=3)
+        (drawn,) = ax.plot(x, y, linewidth=0.9, drawstyle="steps-post" if panel.steps else "default", label=label)
+        dots = alone(y)
+        if dots.any():
+            ax.plot(x[dots], y[dots], "o", markersize=2.5, color=drawn.get_color())
     ax.set_ylabel(panel.name, rotation=0, ha="right", va="center", fontsize=9)
     ax.grid(alpha=0.25)
     ax.margins(x=0)
     if panel.states:
         ax.set_yticks(range(len(panel.states)), panel.states)
     if 1 < count <= 10:
-        ax.legend([f"[{item}]" for item in range(count)], ncols=count, fontsize=7, loc="upper right", frameon=False)
+        lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+        names = [f"[{item}]" for item in range(count)]
+        ax.legend(lines, names, ncols=count, fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.99), frameon=False)
 
 
 def usual_gap(times: Floats) -> float | None:
