@@ -49,7 +49,8 @@ def _kept(times: Floats, values: Floats, bounds: np.ndarray[tuple[int], np.dtype
 def alone(values: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """The samples with nothing beside them, of which a line shows nothing."""
     edge = np.concatenate([[True], np.isnan(values), [True]])
-    return ~edge[1:-1] & edge[:-2] & edge[2:]
+    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = ~edge[1:-1] & edge[:-2] & edge[2:]
+    return found
 
 
 def with_breaks(times: Floats, values: Floats, longest_s: float | None) -> tuple[Floats, Floats]:
