@@ -38,6 +38,10 @@ class Asked(monitoring.CommandListener):
     """What a client asks of its database: time as the driver sees it, documents and bytes of the answers."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
         self.took_ms, self.documents, self.bytes, self.objects, self.object_bytes = 0.0, 0, 0, 0, 0
 
     def started(self, event: Any) -> None: ...
@@ -76,33 +80,59 @@ class Counted:
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 
+class Place:
+    """One long track: its server, and the same store in this process, which counts what a window asks."""
+
+    def __init__(self, uri: str, bucket_url: str, grown: Grown, server: Dash) -> None:
+        self.grown, self.server, self.asked = grown, server, Asked()
+        self._client = connect(uri, event_listeners=[self.asked])
+        bucket: Any = Counted(open_bucket(bucket_url), self.asked)
+        self._store = MongoCatalog(client=self._client, database=grown.database, bucket=bucket).store(PREFIX)
+
+    def read(self, first: int) -> dict[str, float]:
+        """What one window asks of database and bucket, and how long the database took, as PyMongo sees it."""
+        asked, (start, end) = self.asked, ends(first)
+        asked.forget()
+        if sum(map(len, self._store.read(TRACK, Window(start, end)))) != WINDOW:
+            raise AssertionError("a wrong window")
+        found = {"documents": asked.documents, "bytes": asked.bytes, "requests": asked.objects}
+        return {"database_ms": asked.took_ms, "object_bytes": asked.object_bytes, **found}
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+
 def windows(bench: Bench) -> None:
     """Every database in turn; a round asks one window of every size, in an order that turns."""
     if bench.s3 is None:
         return bench.note("windows", "no S3 server")
     for name in bench.chosen:
-        database = bench.databases.running[name]
+        uri = bench.databases.running[name].uri
         with ExitStack() as stack:
-            servers = []
+            places = []
             for size in bench.options.sizes:
-                grown = grow(database.uri, bench.s3.url, size, f"bench_grown_{size}")
+                grown = grow(uri, bench.s3.url, size, f"bench_grown_{size}")
                 folder = bench.folder / f"grown-{name}-{size}"
-                server = Dash(folder, mongo_uri=database.uri, database=grown.database, s3=bench.s3)
-                servers.append((grown, stack.enter_context(server)))
-                _documents(bench, name, database.uri, grown)
-            _ask_all(bench, name, servers)
+                server = stack.enter_context(Dash(folder, mongo_uri=uri, database=grown.database, s3=bench.s3))
+                places.append(Place(uri, bench.s3.url, grown, server))
+                stack.callback(places[-1].close)
+            _ask_all(bench, name, places)
     return None
 
 
-def _ask_all(bench: Bench, name: str, servers: list[tuple[Grown, Dash]]) -> None:
+def _ask_all(bench: Bench, name: str, places: list[Place]) -> None:
     draw = random.Random(SEED)
     with httpx2.Client(timeout=60) as client:
         for round_ in range(-2, bench.options.window_rounds):
-            for place in range(len(servers)):
-                grown, server = servers[(round_ + place) % len(servers)]
-                took = timed_window(client, server.url, PREFIX, grown.window(draw))
+            for turn in range(len(places)):
+                place = places[(round_ + turn) % len(places)]
+                first = place.grown.window(draw)
+                found = {"ms": timed_window(client, place.server.url, PREFIX, first), **place.read(first)}
+                found["ours_ms"] = found["ms"] - found["database_ms"]
                 if round_ >= 0:
-                    bench.keep(round_, **{f"window_{name}_{grown.size}_ms": took})
+                    key = f"window_{name}_{place.grown.size}"
+                    bench.keep(round_, **{f"{key}_{part}": float(value) for part, value in found.items()})
 
 
 def timed_window(client: Any, url: str, prefix: str, first: int) -> float:
@@ -117,28 +147,6 @@ def timed_window(client: Any, url: str, prefix: str, first: int) -> float:
     if found["count"] != WINDOW or found["entries"][0]["timestamp"] != stamp or found["entries"][0]["q"] != q:
         raise AssertionError(f"a wrong window from {first}: {str(found)[:200]}")
     return took
-
-
-def _documents(bench: Bench, name: str, uri: str, grown: Grown) -> None:
-    """The same windows read in this process: what they ask, and how long the database alone takes."""
-    asked, draw = Asked(), random.Random(SEED)
-    client = connect(uri, event_listeners=[asked])
-    assert bench.s3 is not None
-    bucket: Any = Counted(open_bucket(bench.s3.url), asked)
-    store = MongoCatalog(client=client, database=grown.database, bucket=bucket).store(PREFIX)
-    for round_ in range(-2, min(20, bench.options.window_rounds)):
-        asked.__init__()  # type: ignore[misc]
-        start, end = ends(grown.window(draw))
-        began = time.perf_counter()
-        if sum(map(len, store.read(TRACK, Window(start, end)))) != WINDOW:
-            raise AssertionError("a wrong window")
-        took = (time.perf_counter() - began) * 1e3
-        if round_ < 0:
-            continue
-        found = {"database_ms": asked.took_ms, "rest_ms": took - asked.took_ms, "documents": asked.documents}
-        found |= {"bytes": asked.bytes, "requests": asked.objects, "object_bytes": asked.object_bytes}
-        bench.keep(round_, **{f"window_{name}_{grown.size}_{key}": float(value) for key, value in found.items()})
-    client.close()
 
 
 # --- where the entries are -------------------------------------------------------------------------------------------
