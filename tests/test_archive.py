@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ml_dash.errors import StoreUnavailable
-from ml_dash.mongo_catalog import MongoCatalog, connect
+from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.store import Batch, Track, Window
 from ml_dash.stores.archive import LONGEST, folder_of
 from ml_dash.stores.bucket import Bucket
@@ -26,6 +26,7 @@ from mongo_catalogs import (
     read,
     unique_prefix,
 )
+from mongo_commands import checked_client
 from servers.running import S3Server
 
 pytest_plugins = ["servers.fixtures"]
@@ -46,10 +47,9 @@ WINDOWS = (
 
 @pytest.fixture(scope="module")
 def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server."""
-    client = connect(mongo_server.uri)
-    yield client
-    client.close()
+    """A connection to the test server; each command sent over it has to have an index."""
+    with checked_client(mongo_server.uri) as client:
+        yield client
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def fill(catalog: MongoCatalog, batches: int = 9, entries: int = 100) -> MemoryS
 
 def bodies(catalog: MongoCatalog) -> int:
     """How many bodies the database holds."""
-    return len(list(catalog._tables.bodies.find({}, {"_id": 1})))
+    return len(list(catalog._tables.bodies.find({"_id": {"$gte": ""}}, {"_id": 1})))
 
 
 def test_archived_series_read_as_they_were_recorded(catalog: MongoCatalog, bucket: Bucket) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from http_server import Server
-from ml_dash.mongo_catalog import MongoCatalog, connect
+from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.server.app import create_app
 from ml_dash.stores.bucket import Bucket
 from mongo_catalogs import AT_ONCE, archive_all, batch, bucket_of, new_catalog, read, unique_prefix
+from mongo_commands import checked_client
 
 pytest_plugins = ["servers.fixtures"]
 duckdb = pytest.importorskip("duckdb")
@@ -27,10 +28,9 @@ PREFIX = unique_prefix()
 
 @pytest.fixture(scope="module")
 def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server."""
-    client = connect(mongo_server.uri)
-    yield client
-    client.close()
+    """A connection to the test server; each command sent over it has to have an index."""
+    with checked_client(mongo_server.uri) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ class MongoTokens:
             return seen[1]
         with answering():
             found = self._tokens.find_one({"_id": token_id})
-        token = None if found is None else token_of({**found, "id": found["_id"]})
+        token = None if found is None else _token(found)
         if len(self._seen) > 10_000:
             self._seen.clear()  # ids that somebody guesses do not fill the memory
         self._seen[token_id] = (time.monotonic(), token)
@@ -36,12 +36,18 @@ class MongoTokens:
         """Every token, oldest first."""
         with answering():
             found = list(self._tokens.find({}))
-        return sorted((token_of({**one, "id": one["_id"]}) for one in found), key=lambda token: token.created_at)
+        return sorted(map(_token, found), key=lambda token: token.created_at)
 
     def put(self, token: Token) -> None:
         """Keep a token; durable on return."""
-        value = token.to_dict()
+        # Objects, not pairs: some servers of MongoDB's protocol take no arrays inside arrays.
+        value = {**token.to_dict(), "grants": [grant._asdict() for grant in token.grants]}
         token_id = value.pop("id")
         with answering():
             self._tokens.replace_one({"_id": token_id}, value, upsert=True)
         self._seen.pop(token_id, None)
+
+
+def _token(found: dict[str, Any]) -> Token:
+    grants = [(grant["owner"], grant["write"]) for grant in found["grants"]]
+    return token_of({**found, "id": found["_id"], "grants": grants})

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -25,6 +26,10 @@ from .segments import LIVE, PARQUET, Header, check_body
 
 LONGEST = 180
 """Of a name in a key. Four of them, what stands around them and a folder of the bucket's URL fit into a key."""
+
+
+PAGE = 500
+"""Keys that the janitor looks at together."""
 
 
 class ArchivedObject(NamedTuple):
@@ -145,27 +150,36 @@ class Archive:
         The first step marks an object, the second takes the mark over and looks once more before it deletes. Whoever
         removes the database's copy looks for the mark after publishing the header: one of the two sees the other.
         """
-        named: dict[str, set[str]] = {}
         deleted = 0
-        for key in chain.from_iterable(self.bucket.keys(f"kind={kind}") for kind in KINDS):
-            t = key.rsplit("/", 1)[-1].split("-")[0]
-            if t not in named:
-                named[t] = self._named(t)
-            if key in named[t]:
-                self._tables.spare(key)
-            elif self._tables.doom(key, wait_s):
-                deleted += self._delete_unnamed(t, key)
+        for page in self._pages():
+            named = self._named([_series_of(key) for key in page])
+            self._tables.spare([key for key in page if key in named])
+            for key in page:
+                if key not in named and self._tables.doom(key, wait_s):
+                    deleted += self._delete_unnamed(key)
         return deleted
 
-    def _delete_unnamed(self, t: str, key: str) -> bool:
-        going = key not in self._named(t)
+    def _pages(self) -> Iterator[list[str]]:
+        """The keys of the bucket, some hundred at a time: one question to the database for all of them."""
+        keys = chain.from_iterable(self.bucket.keys(f"kind={kind}") for kind in KINDS)
+        while page := list(islice(keys, PAGE)):
+            yield page
+
+    def _delete_unnamed(self, key: str) -> bool:
+        going = key not in self._named([_series_of(key)])
         if going:
             self.bucket.delete(key)
         self._tables.undoom(key)
         return going
 
-    def _named(self, t: str) -> set[str]:
-        return {header["obj"]["key"] for header in self._tables.live(t) if "obj" in header}
+    def _named(self, series: Sequence[str]) -> set[str]:
+        found = chain.from_iterable(self._tables.of_series(sorted(set(series))).values())
+        return {header["obj"]["key"] for header in found if "obj" in header}
+
+
+def _series_of(key: str) -> str:
+    """The id of the series whose object it is."""
+    return key.rsplit("/", 1)[-1].split("-")[0]
 
 
 def _archived(topic: str, header: Header) -> ArchivedObject:

@@ -187,7 +187,7 @@ class Tables:
     def of_series(self, ts: Sequence[str]) -> dict[str, list[Header]]:
         """All live segments of several series."""
         grouped: dict[str, list[Header]] = {t: [] for t in ts}
-        for header in self.segments.find({"t": {"$in": list(ts)}, "st": LIVE}):
+        for header in self.segments.find({"t": {"$in": list(ts)}, "st": LIVE}) if ts else ():
             grouped[header["t"]].append(header)
         return grouped
 
@@ -326,9 +326,11 @@ class Tables:
         taken = self.doomed.update_one({"_id": key, "at": mark["at"]}, {"$set": {"going": True, "at": now}})
         return bool(taken.modified_count)
 
-    def spare(self, key: str) -> None:
-        """The object is named again; a mark that was taken over stays until its owner has looked."""
-        self.doomed.delete_one({"_id": key, "going": False})
+    def spare(self, keys: Sequence[str]) -> None:
+        """These objects are named; marks on them go, except one taken over, which stays until its owner has looked."""
+        marked = [mark["_id"] for mark in self.doomed.find({"_id": {"$in": list(keys)}}) if not mark["going"]]
+        if marked:
+            self.doomed.delete_many({"_id": {"$in": marked}, "going": False})
 
     def undoom(self, key: str) -> None:
         """Whoever took the mark over has deleted the object, or seen that it is named."""
