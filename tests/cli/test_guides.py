@@ -52,6 +52,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.parametrize(("page", "codes"), [("doctor.md", [1, 1])])
+def test_commands_run_on_what_the_page_records(page: str, codes: list[int], place: Path, tmp_path: Path) -> None:
+    """The page's Python blocks first, then its commands, with the exit codes it tells of."""
+    pytest.importorskip("pyarrow")
+    text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S)[:1])
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=True)
+    path = os.pathsep.join([str(place / "bin"), os.environ["PATH"]])
+    for line, wanted in zip(commands(page), codes, strict=True):
+        words = [shutil.which("bash") or "sh", "-c", line]
+        environment = {**os.environ, "PATH": path}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False)
+        assert done.returncode == wanted, done.stderr
+
+
 @pytest.mark.parametrize("line", [*commands("cli.md"), *commands("import.md")])
 def test_commands_run(place: Path, line: str) -> None:
     """What a page tells to type works as it stands."""
