@@ -10,35 +10,26 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 from .background import Pace
+from .documents import Outgoing
+from .documents import Remote as Remote
 from .drain import read_boundary
-from .errors import MlDashError, NotDelivered, NotOpen, StoreCorrupt, StoreUnavailable, Unauthorized
+from .errors import MlDashError, NotDelivered, NotOpen, StoreUnavailable, Unauthorized
 from .files import FILES, Files
 from .journal import Journal
-from .journal_files import Mark
+from .journal_files import FIRST_RECORD, Mark
 from .journal_reader import Stream, is_dead, streams
+from .room import Room, amount, room_of
 from .sending import Sender
-from .spool import (
-    DEAD_LETTERS,
-    JOURNALS,
-    OUTBOX,
-    Destination,
-    ServerNote,
-    changes,
-    destination,
-    pending_bytes,
-    read_sent,
-    read_server_note,
-    write_server_note,
-)
-from .store import Document, Store
+from .spool import DEAD_LETTERS, JOURNALS, OUTBOX, destination
+from .store import Store
 
 SEND_EVERY_S = 1.0
 LEAST_S, MOST_S = 0.5, 60.0
@@ -49,29 +40,10 @@ LINGER_S = 0.5
 LAST_TRY_S = 2.0
 """How long `close` waits for a server that did not answer before."""
 
-Combine = Callable[[Document | None, Document], Document]
-"""Makes the server's document of what it is there and of what is new here."""
+FIRST = Mark(1, FIRST_RECORD)
+_PACKAGE = str(Path(__file__).parent)
 
 log = logging.getLogger("ml_dash")
-
-
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """Where an experiment is sent to, and how.
-
-    Args:
-        store: the experiment on the server.
-        destination: its address, for the notes on disk.
-        alone: nothing but the server keeps the series; else they are stored here first.
-        documents: how each small document meets the server's.
-        strict: a flush that does not reach the server is an error.
-    """
-
-    store: Store
-    destination: Destination
-    alone: bool
-    documents: Mapping[str, Combine] = field(default_factory=dict)
-    strict: bool = False
 
 
 class Delivery:
@@ -107,14 +79,15 @@ class Delivery:
         self._thread: threading.Thread | None = None
         self._stop = False
         self._hurry = True
+        self._waiting = 0
         self._silent = False
         self._attempts = 0
         self._not_before = 0.0
         self._final = self._whole = False
         self._arrived = Mark(0, 0)
-        self._documents = 1
-        self._documents_sent = 0
+        self._documents = Outgoing(self._folder, self._remote, self._local, self._files)
         self._warned = 0
+        self._scarce = False
         self.error: Exception | None = None
         self.sender = Sender(
             self._remote.store,
@@ -141,7 +114,7 @@ class Delivery:
     def documents_changed(self) -> None:
         """A document was written here: send it soon."""
         with self._changed:
-            self._documents += 1
+            self._documents.version += 1
             self._hurry = self._hurry or not self._attempts
             self._changed.notify_all()
 
@@ -157,8 +130,8 @@ class Delivery:
         while not self._stop:
             now = self._own_mark()
             with self._changed:
-                hurry, self._hurry = self._hurry, False
-            wait_s = self._round(None if hurry else before)
+                whole, self._hurry = self._hurry or self._waiting > 0 or before == now, False
+            wait_s = self._round(None if whole else before)
             before = now
             with self._changed:
                 self._changed.wait_for(lambda: self._stop, max(0.0, self._not_before - time.monotonic()))
@@ -184,6 +157,7 @@ class Delivery:
         return SEND_EVERY_S
 
     def _failed(self, error: Exception, wait_s: float, what: str) -> float:
+        self._look_at_the_room()
         say = log.warning if self._attempts == 0 else log.debug
         say("%s; recording goes on, ml-dash %s", error, what)
         with self._changed:
@@ -191,16 +165,24 @@ class Delivery:
             self._changed.notify_all()
         return wait_s
 
+    def _look_at_the_room(self) -> None:
+        """Say once that the disk will not hold much more of an outage."""
+        room = room_of(self._folder, self._pending_bytes()) if self._folder.exists() else Room(0, 1)
+        if room.is_scarce and not self._scarce:
+            url, used, left = self._remote.destination.url, amount(room.used), amount(room.left)
+            log.warning("%s wait for %s, and there is room for %s more", used, url, left)
+        self._scarce = room.is_scarce
+
     # -------------------------------------------------------------- one pass
 
     def run(self, soft: Mark | None = None) -> None:
         """Send everything, or the own stream only up to the instant behind `soft`; raises what keeps it from it."""
-        note, documents = self._server_note(), self._documents
+        note, version = self._documents.server_note(), self._documents.version
         if self._send_left():
             self._send_own(soft)
         if self._stop:
             return
-        self._send_documents(note, documents)
+        self._documents.send(note, version)
         with self._changed:
             self.error, self._attempts, self._silent = None, 0, False
             self._changed.notify_all()
@@ -210,7 +192,7 @@ class Delivery:
         if journal is None or journal.is_forked:
             return
         upto, stream = self._own_mark(), self._stream(journal)
-        if soft is not None and not Mark(0, 0) < soft < upto:
+        if (soft is not None and not Mark(0, 0) < soft < upto) or (self._arrived == upto and not self._final):
             return
         backlog = journal.pending_bytes(self.sender.acknowledged(stream)) > BACKLOG_BYTES
         for _ in range(COPYING_MS):
@@ -276,37 +258,6 @@ class Delivery:
             if number < behind and not stream.damage:
                 self._files.remove(stream.path / f"{number:010d}.seg")
 
-    # -------------------------------------------------------------- documents
-
-    def _server_note(self) -> ServerNote:
-        """What is known of the server; written down before anything is sent, for whoever has to go on."""
-        note = read_server_note(self._folder, self._files)
-        if note is None or note.destination != self._remote.destination:
-            note = ServerNote(self._remote.destination)
-            write_server_note(self._folder, note, self._files)
-        return note
-
-    def _send_documents(self, note: ServerNote, upto: int) -> None:
-        if self._local is None or self._documents_sent >= upto:
-            return
-        for name, combine in self._remote.documents.items():
-            self._send_document(name, combine, note)
-        self._documents_sent = upto
-
-    def _send_document(self, name: str, combine: Combine, note: ServerNote) -> None:
-        assert self._local is not None
-        try:
-            here = self._local.read_document(name)
-        except StoreCorrupt as error:
-            log.warning("not sent: %s", error)
-            return
-        new = changes(note.documents.get(name, {}), here or {})
-        if here is None or not new:
-            return
-        self._remote.store.update_document(name, lambda known: combine(known, new))
-        note.documents[name] = here
-        write_server_note(self._folder, note, self._files)
-
     # -------------------------------------------------------------- waiting for it
 
     def flush(self, timeout_s: float | None) -> bool:
@@ -319,20 +270,29 @@ class Delivery:
             raise self.error or StoreUnavailable(self._undelivered())
         for text in (self._refused(), "" if delivered else self._undelivered()):
             if text:
-                warnings.warn(text, NotDelivered, stacklevel=4)
+                tell(text)
         return delivered
 
     def _wait(self, timeout_s: float | None, *, closing: bool = False) -> bool:
-        mark, documents = self._own_mark(), 0
+        with self._changed:
+            self._waiting += 1
+        try:
+            return self._wait_for_all(timeout_s, closing)
+        finally:
+            with self._changed:
+                self._waiting -= 1
+
+    def _wait_for_all(self, timeout_s: float | None, closing: bool) -> bool:
+        mark = self._own_mark()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.start()
         with self._changed:
-            documents, attempts = self._documents, self._attempts
+            version, attempts = self._documents.version, self._attempts
             if self._silent:
                 deadline = time.monotonic()
             self._hurry = True
             self._changed.notify_all()
-            while not self._is_delivered(mark, documents):
+            while not self._is_delivered(mark, version):
                 left = None if deadline is None else deadline - time.monotonic()
                 refused = isinstance(self.error, Unauthorized) or (closing and self._attempts > max(attempts, 1))
                 if (left is not None and left <= 0) or refused or self._stop:
@@ -345,23 +305,28 @@ class Delivery:
                 self._changed.wait(1.0 if left is None else min(left, 1.0))
             return True
 
-    def _is_delivered(self, mark: Mark, documents: int) -> bool:
-        if self._documents_sent < documents and self._local is not None:
+    def _is_delivered(self, mark: Mark, version: int) -> bool:
+        if not self._documents.are_delivered(version):
             return False
         if self._journal is None or self._journal.is_forked:
             return True
         return self._whole if self._final else self._arrived >= mark
 
     def _undelivered(self) -> str:
-        url, journal = self._remote.destination.url, self._journal
-        size = 0
-        if journal is not None and not journal.is_forked:
-            size = pending_bytes(self._stream(journal))
+        size = self._pending_bytes()
+        what = f"about {amount(size)}" if size else "something"
         why = f": {self.error}" if self.error is not None else ""
         return (
-            f"{size / 1e6:.1f} MB are stored here and not yet at {url}{why}; they are sent as soon as it answers,"
-            " by this process, the next one, or `ml-dash sync`"
+            f"{what} of this run is stored here and not yet at {self._remote.destination.url}{why}; it is sent as soon"
+            " as it answers, by this process, the next one, or `ml-dash sync`"
         )
+
+    def _pending_bytes(self) -> int:
+        """Roughly how much of the own journal waits; nothing is read, so that a flush in an outage costs nothing."""
+        journal = self._journal
+        if journal is None or journal.is_forked:
+            return 0
+        return max(0, journal.pending_bytes(max(self.sender.acknowledged(self._stream(journal)), FIRST)))
 
     def _refused(self) -> str:
         """What is said, once, of entries that the server would not take."""
@@ -419,10 +384,12 @@ class Delivery:
         self._reset()
 
 
-def undelivered_from(stream: Stream, store: Store) -> tuple[Mark, str]:
-    """Where the part of a stream begins that a server does not have, and a text that changes whenever that does."""
-    sent = read_sent(stream)
-    if sent.number == 0:
-        return sent.start, f"{stream.writer} 0"
-    applied = store.applied(sent.writer)
-    return (sent.end if applied >= sent.number else sent.start), f"{sent.writer} {applied} {sent.number}"
+# ---------------------------------------------------------------- what the user is told
+
+
+def tell(text: str) -> None:
+    """Warn of what is not delivered, at the user's own line however deep in this package the warning is made."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, NotDelivered, stacklevel=level)

@@ -8,7 +8,8 @@ from . import wire
 from .address import check_prefix
 from .catalog import ExperimentInfo, not_found
 from .errors import ExperimentNotFound
-from .stores.http import Connection, HttpStore
+from .stores.connection import Connection
+from .stores.http import HttpStore
 
 
 class HttpCatalog:

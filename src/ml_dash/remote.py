@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from . import run_record
 from .background import Pace
-from .delivery import Delivery, Remote, undelivered_from
+from .delivery import Delivery
+from .documents import Remote
 from .drain import Drain
 from .errors import ExperimentNotFound, StoreUnavailable
 from .files import FILES, Files
@@ -17,6 +18,8 @@ from .journal_files import Mark
 from .journal_reader import Stream, is_alive, streams
 from .params import DOCUMENT as PARAMS
 from .params import merged
+from .room import SpoolFiles
+from .sending import undelivered_from
 from .session import Session
 from .spool import (
     JOURNALS,
@@ -184,7 +187,7 @@ class RemoteView(View):
 
 def recording_session(folder: Path, remote: Remote, durability: str) -> Session:
     """A session that records into a folder and sends to a server, or only sends."""
-    pace, journals = Pace(), folder / JOURNALS
+    pace, journals, files = Pace(), folder / JOURNALS, SpoolFiles()
     local = NotedStore(folder, pace=pace)
     served = ServedStore(remote, local) if remote.alone else None
     session = Session(
@@ -192,6 +195,7 @@ def recording_session(folder: Path, remote: Remote, durability: str) -> Session:
         journals,
         recording=True,
         durability=durability,
+        files=files,
         pace=pace,
         catches_up=not remote.alone,
         remote=remote,

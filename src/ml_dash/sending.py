@@ -5,6 +5,7 @@ an attempt whose answer was lost can be made again. A batch that cannot go as it
 
     the server names bad entries    those to the dead letters, the others again
     another batch had this number   a copied spool: all of it again under a new writer id
+    too large                       in halves; what follows is cut no larger
     nothing but errors of its own   in halves, until the entry that it fails on is alone; that one to the dead letters
 """
 
@@ -75,6 +76,7 @@ class Sender:
         self._known: dict[Path, Mark] = {}
         self._faults: dict[tuple[Path, Mark], int] = {}
         self._most: dict[Path, int] = {}
+        self._bytes = BATCH_BYTES * CATCHING_UP
         self._given_up = False
         self.refused = self.delivered = 0
 
@@ -110,7 +112,7 @@ class Sender:
         most = min(BATCH_ENTRIES * size, self._most.get(stream.path, BATCH_ENTRIES * size))
         if soft is not None and sent.end >= soft:
             return True
-        for one in ranges(stream, sent.end, end, soft, most, BATCH_BYTES * size, self._pace):
+        for one in ranges(stream, sent.end, end, soft, most, min(BATCH_BYTES * size, self._bytes), self._pace):
             sent = self._deliver(stream, tracks, one, self._freeze(stream, one, sent))
             if self._stopping():
                 return True
@@ -159,14 +161,32 @@ class Sender:
             left = [body for place, body in enumerate(one.bodies) if place not in sent.without]
             try:
                 if left:
-                    self._store.append(Batch(sent.writer, sent.number, tracks, left))
+                    self._append(Batch(sent.writer, sent.number, tracks, left))
                 return self._arrived(stream, one, sent, len(left))
+            except wire.TooLarge:
+                one, sent = self._in_halves(stream, one, sent)
             except wire.Refused as error:
                 sent = self._without_bad(stream, tracks, one, sent, error)
             except CopiedWriter:
                 sent = self._freeze(stream, one, self._renamed(stream, one.start), sent.without)
             except (StoreUnavailable, ValueError, LookupError, TypeError) as error:
                 one, sent = self._after_fault(stream, tracks, one, sent, error)
+
+    def _append(self, batch: Batch) -> None:
+        """Send a batch, whole: its parts get numbers of their own here, so that one with bad entries is no trouble."""
+        whole = getattr(self._store, "append_whole", None)
+        if whole is not None and len(batch.bodies) > 1:
+            whole(batch)
+        else:
+            self._store.append(batch)
+
+    def _in_halves(self, stream: Stream, one: Range, sent: Sent) -> tuple[Range, Sent]:
+        """The first half of a batch that is too large, under a new number; the batches that follow are no larger."""
+        if self._store.applied(sent.writer) >= sent.number:
+            return one, _nothing_left(one, sent)  # it had arrived, when the server took more
+        half = one.half()
+        self._bytes = min(self._bytes, max(1, sum(map(len, half.bodies))))
+        return half, self._freeze(stream, half, sent, _places(sent, half))
 
     def _arrived(self, stream: Stream, one: Range, sent: Sent, count: int) -> Sent:
         self._settled[stream.path], self._known[stream.path] = sent, sent.end
@@ -211,13 +231,12 @@ class Sender:
         if self._faults[place] < PATIENCE:
             raise _again(error) from error
         if self._store.applied(sent.writer) >= sent.number:
-            return one, replace(sent, without=tuple(range(len(one.bodies))))  # it had arrived: nothing is left to send
+            return one, _nothing_left(one, sent)  # it had arrived
         self._faults[place] = 0
         if len(one.bodies) > 1:
             half = one.half()
             self._most[stream.path] = len(half.bodies)
-            places = tuple(place for place in sent.without if place < len(half.bodies))
-            return half, self._freeze(stream, half, sent, places)
+            return half, self._freeze(stream, half, sent, _places(sent, half))
         if self._given_up:  # the second one in a row: it is the server that is ill, not the entries
             raise _again(error) from error
         self._given_up = True
@@ -225,11 +244,30 @@ class Sender:
         return one, self._freeze(stream, one, sent, (0,))
 
 
+def _nothing_left(one: Range, sent: Sent) -> Sent:
+    """The batch as one of which nothing has to be sent any more."""
+    return replace(sent, without=tuple(range(len(one.bodies))))
+
+
+def _places(sent: Sent, half: Range) -> tuple[int, ...]:
+    """Which bodies of the first half are left out."""
+    return tuple(place for place in sent.without if place < len(half.bodies))
+
+
 def _again(error: Exception) -> StoreUnavailable:
     """The error as one that is tried again later."""
     if isinstance(error, StoreUnavailable):
         return error
     return wire.Unavailable(f"{type(error).__name__}: {error}", status=400)
+
+
+def undelivered_from(stream: Stream, store: Store) -> tuple[Mark, str]:
+    """Where the part of a stream begins that a server does not have, and a text that changes whenever that does."""
+    sent = read_sent(stream)
+    if sent.number == 0:
+        return sent.start, f"{stream.writer} 0"
+    applied = store.applied(sent.writer)
+    return (sent.end if applied >= sent.number else sent.start), f"{sent.writer} {applied} {sent.number}"
 
 
 # ---------------------------------------------------------------- cutting

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import run_record
 from .background import Background, Pace
@@ -295,6 +295,9 @@ class RunPart:
     def bind(self, session: Session | None) -> None:
         """The experiment was opened, or closed (None)."""
         self._session = session
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("send the experiment to the other process and join its run there: `with exp.run:`")
 
     def session(self) -> Session:
         """What it works on; raises NotOpen while the experiment is not open."""

@@ -210,6 +210,9 @@ def _append(target: Store, ledger: Ledger, track: Track, bodies: list[bytes], mo
         except wire.Refused as error:
             named = dict(error.entries)
             moved.refused += [f"{track.topic}: {reason}" for reason in named.values()]
+            if error.rest_stored:
+                moved.entries += len(bodies) - len(named)
+                return
             bodies = [body for at, body in enumerate(bodies) if at not in named] if named else []
             ledger.number += 1
         except CopiedWriter:

@@ -108,12 +108,19 @@ class InvalidAddress(MlDashError, ValueError):
     """A server's address that is none."""
 
 
-class Refused(InvalidEntry):
-    """The server refused entries of a batch and stored nothing of it; `entries` names them by their position."""
+class TooLarge(MlDashError):
+    """A batch that the server, or a proxy before it, does not take at this size; nothing of it was stored."""
 
-    def __init__(self, message: str, entries: Sequence[tuple[int, str]]) -> None:
+
+class Refused(InvalidEntry):
+    """The server refused entries of a batch; `entries` names them by their position.
+
+    Nothing of the batch was stored, or, where it went in parts (`rest_stored`), all the others were.
+    """
+
+    def __init__(self, message: str, entries: Sequence[tuple[int, str]], *, rest_stored: bool = False) -> None:
         super().__init__(message)
-        self.entries = list(entries)
+        self.entries, self.rest_stored = list(entries), rest_stored
 
 
 # ---------------------------------------------------------------- batches

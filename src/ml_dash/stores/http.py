@@ -8,31 +8,20 @@ interrupted; a reader may see some parts before the last one is there.
 from __future__ import annotations
 
 import math
-import os
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
-
-import msgspec
 
 from .. import wire
 from ..columns import cut_out
 from ..entry import decode_body
-from ..errors import (
-    CopiedWriter,
-    ExperimentNotFound,
-    InvalidWindow,
-    MissingExtra,
-    MlDashError,
-    NotOpen,
-    Unauthorized,
-)
+from ..errors import ExperimentNotFound
 from ..line import from_document, from_lines, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from ..zstd import compress
+from .connection import Changed, Connection
+from .connection import checked_url as checked_url
 from .grouping import head_bytes, is_column_body, track_number
 
 PART_BYTES = 8 << 20
@@ -41,18 +30,9 @@ SMALLER = 8
 """By how much parts shrink where the server, or a proxy before it, finds a body too large."""
 ATTEMPTS = 3
 CHANGES = 40
-CONNECT_S, ANSWER_S = 5.0, 30.0
 
 Part = tuple[list[bytes], int]
 """Bodies, and the place in the batch of the first of them."""
-
-
-class _TooLarge(MlDashError):
-    """A body that the server does not take at this size."""
-
-
-class _Changed(MlDashError):
-    """A document that is not the one it was."""
 
 
 class HttpStore:
@@ -75,24 +55,29 @@ class HttpStore:
     # -------------------------------------------------------------- writing
 
     def append(self, batch: Batch) -> None:
-        """Apply a batch once.
+        """Apply a batch once, in parts where it is too large for one request.
 
         Raises:
             wire.Unavailable: (a StoreUnavailable) a retry may help.
-            wire.Refused: (an InvalidEntry) entries the server does not take; nothing was stored.
+            wire.Refused: (an InvalidEntry) entries the server does not take.
             CopiedWriter: another batch came under this writer and number.
             Unauthorized: the token is not good for this.
         """
+        try:
+            return self.append_whole(batch)
+        except wire.TooLarge:
+            return self._append_parts(batch, PART_BYTES if not _fits(batch.bodies) else _smaller(batch.bodies))
+
+    def append_whole(self, batch: Batch) -> None:
+        """Apply a batch once, in one request: for who cuts batches by himself, with a number for each part.
+
+        Raises:
+            wire.TooLarge: it is too large for one; nothing of it was stored. Else as `append`.
+        """
         used = {track_number(body) for body in batch.bodies}
         batch = Batch(batch.writer, batch.number, {n: t for n, t in batch.tracks.items() if n in used}, batch.bodies)
-        if _fits(batch.bodies):
-            try:
-                return self._post(batch)
-            except _TooLarge:
-                pass
-        return self._append_parts(batch, PART_BYTES if not _fits(batch.bodies) else _smaller(batch.bodies))
-
-    def _post(self, batch: Batch) -> None:
+        if not _fits(batch.bodies):
+            raise wire.TooLarge(f"a batch of more than {PART_BYTES} bytes or {wire.LIMITS.entries} entries")
         body = compress(wire.encode_batch(batch))
         headers = {
             "Content-Type": wire.BATCH,
@@ -106,29 +91,42 @@ class HttpStore:
         if self.applied(batch.writer) >= batch.number:
             return
         writer = f"{batch.writer}~{batch.number}~{part_bytes}"
-        done = self.applied(writer)
+        done, refused = self.applied(writer), list[tuple[int, str]]()
         waiting: Part | None = None
         number = 0
         for part in parts(batch.bodies, part_bytes):
             if waiting is not None:
                 number += 1
                 if number > done:
-                    self._append_part(Batch(writer, number, batch.tracks, waiting[0]), waiting[1], part_bytes)
+                    refused += self._append_part(
+                        Batch(writer, number, batch.tracks, waiting[0]), waiting[1], part_bytes
+                    )
             waiting = part
         last = waiting or ([], 0)
-        self._append_part(Batch(batch.writer, batch.number, batch.tracks, last[0]), last[1], part_bytes)
+        refused += self._append_part(Batch(batch.writer, batch.number, batch.tracks, last[0]), last[1], part_bytes)
         self.forget(writer)
+        if refused:
+            raise wire.Refused(f"{len(refused)} entries refused: {refused[0][1]}", refused, rest_stored=True)
 
-    def _append_part(self, part: Batch, place: int, part_bytes: int) -> None:
+    def _append_part(self, part: Batch, place: int, part_bytes: int) -> list[tuple[int, str]]:
+        """Have a part stored; what the server does not take of it, by its place in the whole batch."""
         try:
-            try:
-                return self._post(part)
-            except _TooLarge as error:
-                if len(part.bodies) == 1 and _count(part.bodies[0]) == 1:
-                    raise wire.Refused(f"an entry is too large for the server: {error}", [(0, str(error))]) from None
-            return self._append_parts(part, max(1, min(part_bytes // SMALLER, _smaller(part.bodies))))
+            self._append_cut(part, part_bytes)
         except wire.Refused as error:
-            raise wire.Refused(str(error), [(place + at, reason) for at, reason in error.entries]) from None
+            bad = dict(error.entries)
+            if not error.rest_stored:
+                rest = [body for at, body in enumerate(part.bodies) if at not in bad]
+                self.append(Batch(part.writer, part.number, part.tracks, rest))
+            return [(place + at, reason) for at, reason in bad.items()]
+        return []
+
+    def _append_cut(self, part: Batch, part_bytes: int) -> None:
+        try:
+            self.append_whole(part)
+        except wire.TooLarge as error:
+            if len(part.bodies) == 1 and _count(part.bodies[0]) == 1:
+                raise wire.Refused(f"an entry is too large for the server: {error}", [(0, str(error))]) from None
+            self._append_parts(part, max(1, min(part_bytes // SMALLER, _smaller(part.bodies))))
 
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
@@ -215,7 +213,7 @@ class HttpStore:
                     headers={"Content-Type": wire.JSON, **condition},
                 )
                 return new
-            except _Changed:
+            except Changed:
                 time.sleep(random.uniform(0.0, 0.05))
         raise wire.Unavailable(f"document {name!r} of {self.prefix} was changed by others {CHANGES} times in a row")
 
@@ -289,175 +287,3 @@ def _behind(track: Track, window: Window, block: list[Entry]) -> Window:
     following = block[-1]["index"] + 1
     limit = None if window.limit is None else window.limit - (following - window.first)
     return Window(window.start, window.end, window.columns, following, limit)
-
-
-# ---------------------------------------------------------------- the connection
-
-
-class Connection:
-    """One server, as one client sees it; safe to use from several threads.
-
-    Raises:
-        ValueError: an address that is none.
-        MissingExtra: httpx2 is not installed.
-    """
-
-    def __init__(self, url: str, token: str | None = None, *, answer_s: float = ANSWER_S) -> None:
-        self.url = checked_url(url)
-        self._token, self._answer_s = token, answer_s
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._client: Any = None
-        self._closed = False
-        _httpx()
-
-    def _open(self) -> Any:
-        if self._process != os.getpid():
-            self.after_fork_in_child()
-        with self._lock:
-            if self._closed:
-                raise NotOpen("the store is closed")
-            if self._client is None:
-                httpx = _httpx()
-                headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-                timeout = httpx.Timeout(self._answer_s, connect=CONNECT_S)
-                self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
-            return self._client
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        query: Sequence[tuple[str, str]],
-        *,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        """The answer to a request, once it is a success; one whose connection broke is sent again at once."""
-        for last in (False, True):
-            try:
-                answer = self._open().request(method, path, params=list(query), content=content, headers=headers)
-            except Exception as error:
-                found = self._translated(error)
-                if last or not _is_broken(error):
-                    raise found from error
-                continue
-            if answer.is_success:
-                return answer
-            raise _refusal(answer, method)
-        raise AssertionError("unreachable")
-
-    def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[bytes]:
-        """The bytes of an answer as they arrive."""
-        try:
-            with self._open().stream("GET", path, params=list(query)) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    raise _refusal(answer, "GET")
-                yield from answer.iter_bytes()
-        except (MlDashError, GeneratorExit):
-            raise
-        except Exception as error:
-            raise self._translated(error) from error
-
-    def decoded(self, content: bytes) -> Any:
-        """The value of a JSON answer."""
-        try:
-            return msgspec.json.decode(content)
-        except ValueError as error:
-            raise wire.Unavailable(f"{self.url} did not answer as an ml-dash server does: {error}") from None
-
-    def _translated(self, error: Exception) -> Exception:
-        """A failed request as one of our errors."""
-        httpx = _httpx()
-        if self._closed:
-            return NotOpen("the store is closed")
-        if isinstance(error, (httpx.TransportError, httpx.StreamError, httpx.DecodingError)):
-            return wire.Unavailable(f"{self.url} does not answer: {str(error) or type(error).__name__}")
-        return error
-
-    def close(self) -> None:
-        """Close the sockets; a request that is under way fails."""
-        with self._lock:
-            client, self._client, self._closed = self._client, None, True
-        if client is not None:
-            client.close()
-
-    def after_fork_in_child(self) -> None:
-        """Go on with sockets of our own."""
-        self._lock, self._client, self._process = threading.Lock(), None, os.getpid()
-
-
-def checked_url(url: str) -> str:
-    """The server's address without a slash at its end.
-
-    Raises:
-        ValueError: it is not `http://host` or `https://host`, or holds a password.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise wire.InvalidAddress(f"dash_url is http://host:port or https://host, got {url!r:.100}")
-    if "@" in parts.netloc:
-        raise wire.InvalidAddress("dash_url holds a password; give the token as token= or ML_DASH_TOKEN")
-    return url.rstrip("/")
-
-
-def _is_broken(error: Exception) -> bool:
-    """Whether a connection ended, as one does that was idle for too long; every request may be sent twice."""
-    httpx = _httpx()
-    return isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError))
-
-
-def _refusal(answer: Any, method: str) -> Exception:
-    """The error of an answer that is no success."""
-    status, fault = answer.status_code, _fault(answer)
-    message = f"{fault.message} ({status})" if fault else f"{answer.url.host} answered {status} {answer.reason_phrase}"
-    if status in (401, 403):
-        return Unauthorized(message)
-    if status == 413:
-        return _TooLarge(message)
-    if fault is not None:
-        if fault.code == "bad_entries":
-            return wire.Refused(message, fault.entries or [(0, message)])
-        known = _ERRORS.get(fault.code)
-        if known is not None:
-            return known(message) if method in ("GET", "DELETE") or status != 404 else Unauthorized(message)
-    elif status < 500 and status not in (408, 425, 429):
-        message += ": is this an ml-dash server?"
-    return wire.Unavailable(message, status=status, retry_after_s=_retry_after(answer))
-
-
-_ERRORS: dict[str, type[Exception]] = {
-    "not_found": ExperimentNotFound,
-    "copied_writer": CopiedWriter,
-    "changed": _Changed,
-    "bad_parameter": InvalidWindow,
-    "being_recorded": MlDashError,
-}
-
-
-def _fault(answer: Any) -> wire.Fault | None:
-    try:
-        return msgspec.json.decode(answer.content, type=wire.Reply).error
-    except ValueError:
-        return None
-
-
-def _retry_after(answer: Any) -> float | None:
-    """The seconds of `Retry-After`; it may also be a date."""
-    from email.utils import parsedate_to_datetime
-
-    text = answer.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(text) if text.isdigit() else parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), 3600.0)
-
-
-def _httpx() -> Any:
-    try:
-        import httpx2
-    except ImportError:
-        raise MissingExtra("httpx2", "remote") from None
-    return httpx2
