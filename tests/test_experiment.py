@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import struct
@@ -563,6 +564,48 @@ def test_threads_record_together(new_experiment: Callable[..., Experiment]) -> N
         assert exp.tracks("shared").list_entries()[399].keys() == {"timestamp", "t0", "t1", "t2", "t3"}
         for number in range(4):
             assert values(exp, f"own/{number}") == list(range(400))
+
+
+SPAWNED = """
+import multiprocessing, sys
+from ml_dash import Experiment
+
+def work(exp, number):
+    with exp.run:
+        exp.tracks('x').append(_ts=float(number), v=number)
+
+if __name__ == '__main__':
+    with Experiment(sys.argv[2], dash_root=sys.argv[1], tags=['a']).run as exp:
+        workers = [multiprocessing.get_context('spawn').Process(target=work, args=(exp, n)) for n in (1, 2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+            assert worker.exitcode == 0
+"""
+
+
+def test_spawned_workers_join_the_run(root: Path, tmp_path: Path) -> None:
+    """An open experiment can be sent to a worker (a DataLoader's, where processes are spawned), which joins its run."""
+    script = tmp_path / "workers.py"  # a spawned process imports it
+    script.write_text(SPAWNED)
+    subprocess.run([sys.executable, script, root, PREFIX], check=True, timeout=60)
+    with open_run(PREFIX, dash_root=root) as opened:
+        assert values(opened) == [1, 2]
+        assert len({one["pid"] for one in opened.info["processes"]}) == 3
+        assert {one["session"] for one in opened.info["processes"]} == {1}
+
+
+def test_a_copy_takes_no_token_along(experiment: Experiment) -> None:
+    """Pickles are kept; what cannot be sent says what can."""
+    exp = Experiment("a/b/c", dash_root=experiment.root, token="secret", watch={"x": 5.0}, durability="off")
+    packed = pickle.dumps(exp)
+    assert b"secret" not in packed
+    copy = pickle.loads(packed)
+    assert (copy.prefix, copy.root, copy.folder) == (exp.prefix, exp.root, exp.folder)
+    for part in (experiment.tracks, experiment.tracks("x"), experiment.log):
+        with pytest.raises(TypeError, match="send the experiment to the other process"):
+            pickle.dumps(part)
 
 
 CHILDREN = """

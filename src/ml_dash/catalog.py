@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import run_record
 from .address import RESERVED_SEGMENTS, check_prefix
 from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
-from .experiment import JOURNALS, MARKS
+from .experiment import MARKS
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
 from .names import offer
+from .spool import JOURNALS
 from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.derived import BESIDE, in_cache
 from .stores.local import LocalStore

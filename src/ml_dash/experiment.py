@@ -14,14 +14,16 @@ from . import run_record
 from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Order, Recording, order_of
+from .arguments import UNSET, check_root, chosen_prefix, resolved_root, server_url, watched_rates
 from .background import Pace
-from .errors import ExperimentNotFound, InvalidEntry, InvalidPrefix, InvalidQuery, NotOpen
+from .errors import ExperimentNotFound, InvalidEntry, NotOpen
 from .journal_reader import Stream, is_alive
 from .line import checked_document
 from .log import Log
 from .metrics import MetricsManager
 from .params import Params
 from .session import DURABILITIES, Session
+from .spool import JOURNALS
 from .store import KINDS
 from .stores.derived import in_cache
 from .stores.local import LocalStore
@@ -30,12 +32,8 @@ from .tracks import TracksManager
 if TYPE_CHECKING:
     from .delivery import Remote
 
-JOURNALS = ".journal"
 MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
 """A folder with one of these in it is an experiment, also when another program wrote it."""
-DEFAULT_ROOT = ".dash"
-
-_UNSET: Any = object()
 
 
 class Experiment(ExperimentAnalysis):
@@ -68,7 +66,7 @@ class Experiment(ExperimentAnalysis):
         self,
         prefix: str | None = None,
         *,
-        dash_root: str | os.PathLike[str] | None = _UNSET,
+        dash_root: str | os.PathLike[str] | None = UNSET,
         dash_url: str | None = None,
         token: str | None = None,
         readme: str | None = None,
@@ -77,16 +75,16 @@ class Experiment(ExperimentAnalysis):
         durability: str = "normal",
         watch: bool | Mapping[str, float] = False,
     ) -> None:
-        prefix = _prefix(prefix)
+        prefix = chosen_prefix(prefix)
         self._segments = check_prefix(prefix)
         self.prefix = prefix
-        self._url, self._token, self._alone = _server_url(dash_url), token, dash_root is None
-        self.root = _resolved(dash_root, self._url)
+        self._url, self._token, self._alone = server_url(dash_url), token, dash_root is None
+        self.root = resolved_root(dash_root, self._url)
         self.folder = self.root.joinpath(*self._segments)
         if durability not in DURABILITIES:
             raise InvalidEntry(f"durability is one of {', '.join(DURABILITIES)}, got {durability!r}")
         self._durability = durability
-        self._watch = _watched(watch, alone=self._url is not None and self._alone)
+        self._watch = watched_rates(watch, alone=self._url is not None and self._alone)
         described = {"readme": readme, "tags": tags, "metadata": metadata}
         self._extra = checked_document("experiment", {n: value for n, value in described.items() if value is not None})
         self._session: Session | None = None
@@ -96,12 +94,22 @@ class Experiment(ExperimentAnalysis):
         self.log = Log()
         self.run = Run(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy for another process, not open: a worker joins the run with `with exp.run:`.
+
+        A token given as an argument stays here, because pickles are kept; `ML_DASH_TOKEN` reaches the worker.
+        """
+        root = None if self._alone else self.root
+        options = {"dash_root": root, "dash_url": self._url, "durability": self._durability}
+        watch: Any = False if self._watch is None else self._watch or True
+        return _copy, (self.prefix, {**options, **self._extra, "watch": watch})
+
     # -------------------------------------------------------------- opening and closing, for Run and open()
 
     def _begin(self) -> None:
         if self._session is not None:
             raise NotOpen(f"{self.prefix} is open already")
-        _check_root(self.root)
+        check_root(self.root)
         session = self._recording_session()
         self._bind(session)
         if self._watch is not None:
@@ -312,10 +320,14 @@ class Run:
             self.fail(error)
 
 
+def _copy(prefix: str, options: dict[str, Any]) -> Experiment:
+    return Experiment(prefix, **options)
+
+
 def open_experiment(
     prefix: str,
     *,
-    dash_root: str | os.PathLike[str] | None = _UNSET,
+    dash_root: str | os.PathLike[str] | None = UNSET,
     dash_url: str | None = None,
     token: str | None = None,
 ) -> Experiment:
@@ -352,57 +364,3 @@ def open_experiment(
 def is_experiment(folder: Path) -> bool:
     """Whether something was recorded in a folder; the folders above experiments are none."""
     return any((folder / name).exists() for name in MARKS)
-
-
-def _prefix(prefix: str | None) -> str:
-    if prefix is not None:
-        return prefix
-    if not os.environ.get("ML_DASH_PREFIX"):
-        raise InvalidPrefix("no prefix: write Experiment(prefix='owner/project/name'), or set ML_DASH_PREFIX")
-    return os.environ["ML_DASH_PREFIX"]
-
-
-def _watched(watch: bool | Mapping[str, float], *, alone: bool) -> dict[str, float] | None:
-    """The rates given to `watch`; None where nothing is watched."""
-    if watch is False or watch is None:
-        return None
-    if alone:
-        raise InvalidQuery("watch looks at what is stored here: it needs dash_root beside dash_url")
-    given = {} if watch is True else watch
-    rates = declared_rates(given)
-    if not isinstance(given, Mapping) or len(rates) != len(given):
-        raise InvalidQuery(f"watch is True or a dict of topics and rates above 0 Hz, got {watch!r}")
-    return rates
-
-
-def _server_url(url: str | None) -> str | None:
-    """The server's address: as given, or of the variable `ML_DASH_URL`; None for no server."""
-    url = url if url is not None else os.environ.get("ML_DASH_URL")
-    if not url:
-        return None
-    from .stores.http import checked_url
-
-    return checked_url(url)
-
-
-def _resolved(root: Any, url: str | None) -> Path:
-    if root is None and url is None:
-        from .wire import InvalidAddress
-
-        raise InvalidAddress("dash_root=None needs a server: dash_url='https://host', or ML_DASH_URL")
-    if root is None and url is not None:
-        from .spool import spool_root
-
-        return spool_root(url)
-    if root is _UNSET:
-        root = os.environ.get("ML_DASH_ROOT") or DEFAULT_ROOT
-    return Path(root).expanduser().resolve()
-
-
-def _check_root(root: Path) -> None:
-    """A clear error for a root that is a file, before anything is created."""
-    for folder in (root, *root.parents):
-        if folder.exists():
-            if not folder.is_dir():
-                raise NotADirectoryError(f"dash_root {root}: {folder} is a file, not a folder")
-            return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .address import check_topic
 from .analysis.recording import counted
@@ -280,6 +280,9 @@ class TrackBuilder(TrackAnalysis):
         """The number of entries: distinct timestamps."""
         known = self._session.count(Track(MERGED, self.topic))
         return sum(map(len, self.blocks())) if known is None else known
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("send the experiment to the other process and join its run there: `with exp.run:`")
 
     def __bool__(self) -> bool:
         """A builder is true also while its track is empty."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from .drain import not_applied
 from .errors import MissingExtra, StoreCorrupt
-from .experiment import JOURNALS
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
 from .line import from_line, from_lines
 from .schema import describe
+from .spool import JOURNALS
 from .store import KINDS, MERGED, Track
 from .stores import index as ix
 from .stores.datafile import whole_lines

@@ -134,7 +134,7 @@ def recover(prefixes: tuple[str, ...], dash_root: str, as_json: bool) -> int:
 
 def _recovered(catalog: LocalCatalog, prefix: str) -> dict[str, Any]:
     from ..drain import Drain
-    from ..experiment import JOURNALS
+    from ..spool import JOURNALS
     from ..journal_reader import is_alive, streams
 
     folder = catalog.folder(prefix) / JOURNALS
