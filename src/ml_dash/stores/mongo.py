@@ -223,6 +223,9 @@ class MongoStore:
     def remove_window(self, track: Track, start: float | None = None, end: float | None = None) -> None:
         """Delete the entries of a track within [start, end]; what is appended afterwards stays.
 
+        One insert, so a crash leaves the window deleted or not: a segment without entries takes the next number and
+        hides what ranks below it. Compaction rewrites what it hides, objects of the archive too; then it goes.
+
         Raises:
             InvalidWindow: the series is no track; sequences are deleted as a whole.
         """

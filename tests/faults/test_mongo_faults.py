@@ -1,0 +1,175 @@
+"""Row 10 of the fault plan: the database killed with -9 and restarted under load. Nothing acknowledged is lost.
+
+Three writers, a reader and upkeep work throughout. Writers send a batch until it is acknowledged; a sequence would show
+what was stored twice, tracks what was lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_dash.entry import encode_body
+from ml_dash.errors import StoreUnavailable
+from ml_dash.mongo_catalog import MongoCatalog, connect
+from ml_dash.store import Batch, Entry, Track
+from ml_dash.stores.compactor import Policy
+from mongo_catalogs import read, unique_prefix
+from servers.running import MongoServer
+
+from .figures import count
+from .sizes import size
+
+KILLS = size(5, 50)
+WRITERS = 3
+BATCHES_BETWEEN = 6
+ENTRIES = 20
+PREFIX = unique_prefix()
+SHARED, LOSS = Track("tracks", "shared"), Track("metrics", "loss")
+GRACE_S = 2.0
+POLICY = Policy(grace_s=GRACE_S, min_segments=4, idle_s=0.5, lease_s=5.0)
+HURRIED = {"serverSelectionTimeoutMS": 300, "connectTimeoutMS": 300, "socketTimeoutMS": 10_000}
+PATIENCE_S = 60.0
+
+
+class Load:
+    """What runs while the database dies and comes back."""
+
+    def __init__(self, uri: str) -> None:
+        self._client = connect(uri, **HURRIED)
+        self._stop = threading.Event()
+        self.acknowledged = [0] * WRITERS
+        self.refused = self.reads = self.passes = 0
+        self.problems: list[str] = []
+        works: list[Callable[[], None]] = [lambda n=n: self._write(n) for n in range(WRITERS)]  # type: ignore[misc]
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,)) for work in [*works, self._read, self._keep]
+        ]
+
+    def catalog(self) -> MongoCatalog:
+        """As one more server process has it."""
+        catalog = MongoCatalog(client=self._client, database="faults", policy=POLICY)
+        catalog._reader.plan_s = GRACE_S / 2
+        return catalog
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self.problems.append(repr(error))
+
+    def _write(self, writer: int) -> None:
+        store = self.catalog
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            made = batch_of(writer, number)
+            while not self._done(lambda made=made: store().store(PREFIX).append(made)):  # type: ignore[misc]
+                self.refused += 1
+            self.acknowledged[writer] = number
+
+    def _done(self, request: Callable[[], Any]) -> bool:
+        try:
+            request()
+        except StoreUnavailable:
+            return False
+        return True
+
+    def _read(self) -> None:
+        """What was acknowledged before a read began is in it."""
+        while not self._stop.is_set():
+            before = list(self.acknowledged)
+            with suppress(StoreUnavailable):
+                check(read(self.catalog().store(PREFIX), SHARED), read(self.catalog().store(PREFIX), LOSS), before)
+                self.reads += 1
+            self._stop.wait(0.02)
+
+    def _keep(self) -> None:
+        while not self._stop.is_set():
+            with suppress(StoreUnavailable):
+                self.catalog().upkeep()
+                self.passes += 1
+            self._stop.wait(0.1)
+
+
+def batch_of(writer: int, number: int) -> Batch:
+    """A batch of a track that all share, field by field, and of a sequence."""
+    bodies = []
+    for k in range(ENTRIES):
+        step = (number - 1) * ENTRIES + k
+        bodies.append(encode_body((1, step / 100, {f"w{writer}": step})))
+    bodies.append(encode_body((2, float(number), {"writer": writer, "number": number})))
+    return Batch(f"writer{writer}", number, {1: SHARED, 2: LOSS}, bodies)
+
+
+def check(shared: list[Entry], losses: list[Entry], acknowledged: list[int], *, exactly: bool = False) -> None:
+    """Each writer's entries are there without a gap, at least up to what was acknowledged, and once."""
+    for writer, number in enumerate(acknowledged):
+        steps = [entry[f"w{writer}"] for entry in shared if f"w{writer}" in entry]
+        assert steps == list(range(len(steps))), f"writer {writer}: a gap"
+        assert len(steps) >= number * ENTRIES, f"writer {writer}: {len(steps)} of {number * ENTRIES} entries"
+        numbers = [entry["number"] for entry in losses if entry["writer"] == writer]
+        assert numbers == list(range(1, len(numbers) + 1)), f"writer {writer}: {numbers}"
+        assert len(numbers) >= number
+        assert not exactly or (len(steps), len(numbers)) == (number * ENTRIES, number)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MongoServer]:
+    """A database that may be killed."""
+    server = MongoServer(tmp_path / "mongo")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.timeout(1800)
+def test_a_database_that_is_killed_under_load(server: MongoServer) -> None:
+    """Killed again and again while everybody works: what was acknowledged is there, once, and merges as it should."""
+    load = Load(server.uri)
+    with load:
+        for _ in range(KILLS):
+            wanted = [number + BATCHES_BETWEEN for number in load.acknowledged]
+            wait_for(lambda wanted=wanted: load.problems or all(map(int.__ge__, load.acknowledged, wanted)))  # type: ignore[misc]
+            server.restart()
+            count("databases killed under load")
+        wanted = [number + 1 for number in load.acknowledged]
+        wait_for(lambda: load.problems or all(map(int.__ge__, load.acknowledged, wanted)))
+    assert load.problems == []
+    store = load.catalog().store(PREFIX)
+    check(read(store, SHARED), read(store, LOSS), load.acknowledged, exactly=True)
+    assert load.refused > 0, "no kill met a request"
+    assert load.reads > 0
+    assert load.passes > 0
+    load.catalog().compact(PREFIX)
+    check(read(store, SHARED), read(store, LOSS), load.acknowledged, exactly=True)
+    count("batches acknowledged by a database that is killed", sum(load.acknowledged))
+    load.close()
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Until it holds."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "the writers do not get on"
+        time.sleep(0.005)
