@@ -13,6 +13,7 @@ pytest.importorskip("backports.zstd" if __import__("sys").version_info < (3, 14)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_dash.columns import encode_columns
 from ml_dash.entry import encode_body
 from ml_dash.server import ingest
 from ml_dash.server.faults import Refusal
@@ -55,6 +56,7 @@ def both_ways(make: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     with monkeypatch.context() as without:
         for module in (segments, ingest):
             without.setattr(module, "alike", lambda bodies: None)
+        without.setattr(segments, "of_columns", lambda body: None)
         return found, make()
 
 
@@ -96,6 +98,25 @@ def test_many_entries_are_cut_into_pieces_that_hold_them_all(count: int) -> None
     stamps = [e["timestamp"] for one in found for e in decode_entries({**one.header, "_id": "s"}, one.body)]
     assert stamps == [1e9 + n * 0.001 for n in range(count)]
     assert sum(one.header["n"] for one in found) == count
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", ">f8", "i4", "?", "f2"])
+def test_arrays_are_the_same_either_way(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole arrays give the pieces that their entries give, with NaN, any shape and any order of time."""
+    import numpy as np
+
+    draw = np.random.default_rng(5)
+    n, taken = 40, []
+    for shape in ((), (7,), (20,), (3, 4), (2, 2, 2), (1, 1, 1, 1)):
+        for times in (np.arange(n) * 0.1, np.arange(n)[::-1] * 1.0, np.arange(n) // 2 * 1.0, np.arange(n) * 100.0):
+            values = draw.normal(size=(n, *shape)).astype(dtype)
+            values.flat[3] = np.nan if values.dtype.kind == "f" else 0
+            _, body = encode_columns("t", 1, times, {"q": values, "x": np.zeros(n)})
+            taken.append(isinstance(batch_entries(Batch("w", 1, {1: TRACK}, [body]))[TRACK], uniform.Alike))
+            ours, plain = both_ways(lambda body=body: made_pieces([body]), monkeypatch)
+            assert ours == plain
+    assert any(taken) == (dtype not in ("i4", "?"))
+    assert not all(taken)
 
 
 def test_time_that_does_not_ascend_goes_entry_by_entry(monkeypatch: pytest.MonkeyPatch) -> None:

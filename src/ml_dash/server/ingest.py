@@ -289,7 +289,7 @@ def _check_columns(body: list[Any], raw: bytes) -> int:
     stamps = array.array("d", times)
     if sys.byteorder == "big":
         stamps.byteswap()
-    for place, stamp in enumerate(stamps):
+    for place, stamp in enumerate(() if math.isfinite(sum(stamps)) else stamps):
         if not math.isfinite(stamp):
             raise InvalidEntry(f"timestamp {place} of the columns is not finite")
     for name, column in columns.items():

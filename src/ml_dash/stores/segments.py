@@ -40,8 +40,8 @@ from ..errors import StoreCorrupt
 from ..line import from_line, to_line
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Entry, Track
-from .grouping import grouped
-from .uniform import Alike, alike
+from .grouping import grouped, is_column_body
+from .uniform import Alike, alike, of_columns
 
 Header = dict[str, Any]
 Entries = list[Entry] | Alike
@@ -96,9 +96,16 @@ def batch_entries(batch: Batch) -> dict[Track, Entries]:
     return {track: _entries_of(track, bodies) for track, bodies in grouped(batch).items()}
 
 
+def _block_of(bodies: list[bytes]) -> Alike | None:
+    """Entries that look alike, ascend and have no long pause."""
+    whole = len(bodies) == 1 and is_column_body(bodies[0])
+    block = of_columns(decode_body(bodies[0])) if whole else alike(bodies)
+    return block if block is not None and block.ascends and block.longest_gap <= JUMP_S else None
+
+
 def _entries_of(track: Track, bodies: list[bytes]) -> Entries:
-    block = alike(bodies) if track.kind == MERGED else None
-    if block is not None and block.ascends and block.longest_gap <= JUMP_S:
+    block = _block_of(bodies) if track.kind == MERGED else None
+    if block is not None:
         return block
     found: list[Entry] = []
     for raw in bodies:
