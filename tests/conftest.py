@@ -36,10 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The user's own `ML_DASH_*` variables, state and cache folders do not reach the tests."""
-    for name in ("ML_DASH_PREFIX", "ML_DASH_ROOT", "ML_DASH_JOURNAL", "ML_DASH_URL", "ML_DASH_TOKEN", "ML_DASH_COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("PREFIX", "ROOT", "JOURNAL", "URL", "TOKEN", "COLUMNS", "CACHE_BYTES"):
+        monkeypatch.delenv(f"ML_DASH_{name}", raising=False)
     monkeypatch.setenv("ML_DASH_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("ML_DASH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ML_DASH_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
 
 
 @pytest.fixture

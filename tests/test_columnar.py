@@ -181,15 +181,21 @@ def test_switched_off(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sidecar_path(recorded).exists()
 
 
-def test_readers_keep_columns_in_the_cache(recorded: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def cache() -> Path:
+    """The user's cache folder."""
+    return Path(os.environ["ML_DASH_CACHE"])
+
+
+def test_readers_keep_columns_in_the_cache(recorded: Path, cache: Path) -> None:
     """A store opened read-only keeps nothing; `ml_dash.open` in the user's cache, where the next reader finds it."""
     assert store_of(recorded, readonly=True).table(TRACK).num_rows == 500
-    assert not (tmp_path / "cache").exists()
+    assert not cache.exists()
     kept = []
     for _ in range(2):
         with ml_dash.open(PREFIX, dash_root=recorded.parents[5]) as exp:
             assert_same(track_table(exp._session, TRACK), truth(recorded))
-        kept += [path.stat().st_ino for path in (tmp_path / "cache").glob("*.columns")]
+        kept += [path.stat().st_ino for path in cache.glob("*.columns")]
     assert len(kept) == 2
     assert len(set(kept)) == 1
     assert not sidecar_path(recorded).exists()
@@ -199,12 +205,12 @@ def test_readers_keep_columns_in_the_cache(recorded: Path, tmp_path: Path) -> No
         assert_same(track_table(exp._session, TRACK), truth(recorded))
 
 
-def test_columns_beside_the_data_serve_readers(recorded: Path, tmp_path: Path) -> None:
+def test_columns_beside_the_data_serve_readers(recorded: Path, cache: Path) -> None:
     """What a recording process or `ml-dash compact --columns` made is used; nothing is cached then."""
     table_of(recorded)
     with ml_dash.open(PREFIX, dash_root=recorded.parents[5]) as exp:
         assert_same(track_table(exp._session, TRACK), truth(recorded))
-    assert not list((tmp_path / "cache").glob("*.columns"))
+    assert not list(cache.glob("*.columns"))
 
 
 def test_the_cache_is_bounded(recorded: Path, tmp_path: Path) -> None:
@@ -444,7 +450,7 @@ def test_nulls_stay_apart_from_absences() -> None:
 # ---------------------------------------------------------------- what the API gives
 
 
-def test_parquet_export_reads_the_sidecar(recorded: Path, tmp_path: Path) -> None:
+def test_parquet_export_reads_the_sidecar(recorded: Path, cache: Path) -> None:
     """`read("parquet")` of a warm track and of a cold one are the same table, windows and columns included."""
     import pyarrow.parquet as pq
 
@@ -453,10 +459,10 @@ def test_parquet_export_reads_the_sidecar(recorded: Path, tmp_path: Path) -> Non
             return pq.read_table(io.BytesIO(exp.tracks("robot/state").read(format="parquet", **options)))
 
     for options in ({}, {"start_timestamp": 1.0, "end_timestamp": 2.0}, {"columns": ["q", "n"]}):
-        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        shutil.rmtree(cache, ignore_errors=True)
         cold, warm = export(**options), export(**options)
         assert_same(cold, warm)
-        assert list((tmp_path / "cache").glob("*.columns"))
+        assert list(cache.glob("*.columns"))
     assert list(entries_from_table(export())) == list(entries_from_table(truth(recorded)))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import ml_dash
 from ml_dash import Experiment
-from ml_dash.errors import ExperimentNotFound, InvalidQuery, NotOpen, TrackNotFound
+from ml_dash.errors import ExperimentNotFound, InvalidQuery, InvalidWindow, NotOpen, TrackNotFound
 
 pytest.importorskip("pyarrow")
 
@@ -162,8 +162,13 @@ def test_find_in_no_run(new_experiment: Callable[..., Experiment], root: Path) -
         record(run)
     with pytest.raises(ExperimentNotFound, match="no experiment 'a/pikc/one'"):
         ml_dash.find(root, "a/pikc/one", "max(f) > 20")
-    with pytest.raises(InvalidQuery, match="none of 1 experiments could be searched"):
+    with pytest.raises(InvalidQuery, match=r"^a/pick/one: no topic 'imu'"):
         ml_dash.find(root, "a/*", "max(imu.a) > 20")
+    with new_experiment("a/pick/bare").run as run:
+        run.tracks("other").append(x=1, _ts=0.0)
+    told = "none of 2 experiments could be searched; a/pick/one: no column 'g'"
+    with pytest.raises(InvalidQuery, match=told):
+        ml_dash.find(root, "a/*", "max(g) > 20", topic="sensors/force")
     with pytest.raises(InvalidQuery, match="expected a value"):
         ml_dash.find(root, "a/*", "max(imu.a) > ")
 
@@ -251,3 +256,17 @@ def test_doctor_of_stamps_that_were_sorted_away(tmp_path: Path) -> None:
     found = [(finding.topic, finding.check) for finding in report.problems if finding.check in ("backward", "repeated")]
     assert sorted(found) == [("late", "backward"), ("twice", "repeated")]
     assert [str(one) for one in within.problems] == [str(one) for one in report.problems]
+
+
+def test_a_table_of_moments(experiment: Experiment) -> None:
+    """Its columns by name, the nearest offered; a notebook shows the first of them without any library for tables."""
+    for number in range(100):
+        experiment.tracks("<arm>").append(x=number % 2, _ts=number / 10)
+    found = experiment.find("x > 0", topic="<arm>")
+    assert found.to_arrow(["start"]).num_rows == 50
+    with pytest.raises(InvalidWindow, match="no column 'strat'; did you mean 'start'"):
+        found.to_arrow(["strat"])
+    html = found._repr_html_()
+    assert html.count("<tr>") == 21
+    assert "&lt;50 moments" in html
+    assert "<td>0.1</td>" in html

@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from html import escape
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ..errors import InvalidQuery, InvalidWindow, TrackNotFound
+from ..names import offer
 from .recording import Recording, Tables
 from .slices import TrackSlice
 from .tabular import Tabular, needs
@@ -59,6 +61,10 @@ class Hits(NamedTuple):
     start: NDArray[np.float64]
     end: NDArray[np.float64]
     instants: NDArray[np.int64]
+
+
+SHOWN = 20
+"""Windows that a notebook shows."""
 
 
 class Moments(Tabular, Sequence[Moment]):
@@ -112,6 +118,9 @@ class Moments(Tabular, Sequence[Moment]):
             [[one.prefix] * len(one.start), one.start, one.end, one.end - one.start, one.instants] for one in self._hits
         ]
         table = pa.concat_tables([schema.empty_table(), *(pa.table(part, schema=schema) for part in parts)])
+        for name in columns or ():
+            if name not in types:
+                raise InvalidWindow(f"no column {name!r}; {offer(name, types)}")
         return table if columns is None else table.select(list(columns))
 
     def to_numpy(self, column: str) -> Any:
@@ -119,9 +128,17 @@ class Moments(Tabular, Sequence[Moment]):
         return self.to_arrow([column])[column].to_numpy(zero_copy_only=False)
 
     def _repr_html_(self) -> str:
-        """A notebook shows the table."""
-        html: str = self.to_pandas()._repr_html_()
-        return html
+        """A notebook shows the first of them as a table."""
+        names = ("prefix", "start", "end", "duration_s", "instants")
+        lines = ["".join(f"<th>{name}</th>" for name in names)]
+        for one in islice(self, SHOWN):
+            lines.append("".join(f"<td>{escape(_shown(getattr(one, name)))}</td>" for name in names))
+        table = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<p>{escape(repr(self))}</p><table>{table}</table>"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _moment(hits: Hits, place: int) -> Moment:
@@ -166,6 +183,7 @@ def search_all(
     """
     found: list[Hits] = []
     skipped: dict[str, str] = {}
+    closest: str | None = None
     count = 0
     for opened in recordings:
         recording = opened()
@@ -175,7 +193,16 @@ def search_all(
             found.append(hits)
         except (TrackNotFound, InvalidWindow) as error:
             skipped[recording.prefix] = str(error)
+            if closest is None and isinstance(error, InvalidWindow):
+                closest = recording.prefix
     if skipped and len(skipped) == count:
-        prefix, why = next(iter(skipped.items()))
-        raise InvalidQuery(f"none of {count} experiments could be searched; {prefix}: {why}")
+        raise InvalidQuery(_none_of(skipped, closest))
     return Moments(found, skipped)
+
+
+def _none_of(skipped: Mapping[str, str], closest: str | None) -> str:
+    """Why none of some experiments could be searched: as one says that has the topic at least, where any has."""
+    prefix = closest or next(iter(skipped))
+    if len(skipped) == 1:
+        return f"{prefix}: {skipped[prefix]}"
+    return f"none of {len(skipped)} experiments could be searched; {prefix}: {skipped[prefix]}"

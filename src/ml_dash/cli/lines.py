@@ -29,9 +29,9 @@ def _entries(store: Store, track: Track, window: Window) -> Iterator[Named]:
             yield track, entry
 
 
-def writer(tracks: Sequence[Track], *, as_json: bool) -> Callable[[Iterable[Named]], None]:
-    """A function that prints entries, with their topic where there are several."""
-    several = len(tracks) > 1
+def writer(tracks: Sequence[Track], *, as_json: bool, named: bool | None = None) -> Callable[[Iterable[Named]], None]:
+    """A function that prints entries, with their topic where there are several, or as `named` says."""
+    several = len(tracks) > 1 if named is None else named
     topic_width = min(max((len(track.topic) for track in tracks), default=0), 30)
     limit = width_of(sys.stdout)
     if as_json:

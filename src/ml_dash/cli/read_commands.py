@@ -93,8 +93,8 @@ def tail(
 ) -> None:
     """Print the last entries of each topic; with -f, follow a run.
 
-    Following shows every new instant once, when a later one has come or nothing was added to it for half a second.
-    What arrives with an older timestamp than the last one shown is left to `cat`.
+    Following shows every new instant once, when a later one has come or nothing was added to it for half a second; with
+    its topic, unless one was named. What arrives with an older timestamp than the last one shown is left to `cat`.
     """
     catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
@@ -104,8 +104,9 @@ def tail(
     ends = {track: last_entries(store, track, window, lines) for track in tracks}
     if follow:
         entries = [(track, entry) for track, found in ends.items() for entry in found]
-        writer(tracks, as_json=as_json)(sorted(entries, key=lambda named: float(named[1]["timestamp"])))
-        _follow(catalog, prefix, kind, topics, window, Shown.of(ends), as_json)
+        named = len(topics) != 1 or topics[0] not in {track.topic for track in tracks}  # others may join
+        writer(tracks, as_json=as_json, named=named)(sorted(entries, key=lambda one: float(one[1]["timestamp"])))
+        _follow(catalog, prefix, kind, topics, window, Shown.of(ends), as_json, named)
         return
     for track, found in ends.items():
         _title(track, tracks, as_json)
@@ -242,6 +243,7 @@ def _follow(
     window: Window,
     shown: Shown,
     as_json: bool,
+    with_topic: bool,
 ) -> None:
     """Print what is recorded until nobody records any more."""
     from ..catalog import matches
@@ -260,7 +262,7 @@ def _follow(
         named: list[Named] = [
             (track, entry) for track in tracks for entry in shown.fresh(store, track, window, all_=not running, now=now)
         ]
-        writer(tracks, as_json=as_json)(sorted(named, key=lambda one: float(one[1]["timestamp"])))
+        writer(tracks, as_json=as_json, named=with_topic)(sorted(named, key=lambda one: float(one[1]["timestamp"])))
         sys.stdout.flush()
         if not running:
             note(f"{prefix} is not being recorded any more")

@@ -100,7 +100,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if 0 < seconds < 1:
-        return f"{seconds * 1000:.3g} ms" if seconds >= 0.001 else "<1 ms"
+        return f"{seconds * 1000:.3g} ms" if seconds >= 0.0009995 else f"{seconds * 1e6:.3g} us"
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
