@@ -61,7 +61,7 @@ class MongoStore:
     # -------------------------------------------------------------- appending
 
     def append(self, batch: Batch) -> None:
-        """Apply a batch once.
+        """Apply a batch once. Its series appear one after the other: `docs/architecture.md` says why.
 
         Raises:
             StoreUnavailable: the database did not answer; sent again, the batch is applied once.
