@@ -76,6 +76,19 @@ def test_time_without_entries_stays_empty() -> None:
     assert usual_gap(np.arange(100) / 100) == pytest.approx(0.05)
 
 
+def test_a_window_beside_the_track(experiment: Any) -> None:
+    """It holds nothing to draw, which is said; a column that is absent in the window leaves its panel empty."""
+    track = experiment.tracks("t")
+    for number in range(40):
+        track.append(x=1.0, _ts=float(number), **({"q": [1.0, 2.0]} if number < 20 else {}))
+    for draw in (lambda: track.plot(["q"], start=500.0), lambda: experiment.plot("t", start=500.0)):
+        with pytest.raises(InvalidQuery, match="there are no entries to draw"):
+            draw()
+    figure = track.plot(["timestamp", "x", "q"], start=30.0)
+    assert [len(line) for line in lines(figure, 1)] == [0, 0]
+    assert "no finite values" in track.slice(500.0, 600.0)._repr_html_()
+
+
 def test_what_cannot_be_drawn_is_refused() -> None:
     """Unknown columns, mixtures asked for by name, empty tables and sizes of 0 are errors that say so."""
     mixed = table_from_entries([{"timestamp": 0.0, "m": 1}, {"timestamp": 1.0, "m": "x"}])

@@ -172,3 +172,11 @@ def test_integers_that_floats_would_round_stay_integers() -> None:
     with pytest.raises(InvalidQuery, match="beyond"):
         to_numpy(gaps, "ns")
     assert to_numpy(gaps, "x").dtype == np.float64
+
+
+@pytest.mark.parametrize("columns", ["q", [None], [1], 5])
+def test_columns_that_are_no_names(experiment: Any, columns: Any) -> None:
+    """A text, other values, and what is no list are refused by name, not by accident."""
+    experiment.tracks("t").append(q=1.0, _ts=0.0)
+    with pytest.raises(InvalidWindow, match="columns must be a list of names"):
+        experiment.tracks("t").to_arrow(columns)

@@ -154,8 +154,11 @@ def _given(at: Any) -> Floats:
         clock = np.asarray(at, dtype=np.float64)
     except (TypeError, ValueError):
         raise InvalidQuery(f"at must be timestamps in seconds, got {type(at).__name__}") from None
-    if clock.ndim != 1 or not np.isfinite(clock).all():
-        raise InvalidQuery(f"at must be a list of finite timestamps, got shape {clock.shape}")
+    if clock.ndim != 1:
+        raise InvalidQuery(f"at must be a list of timestamps, got shape {clock.shape}")
+    wrong = np.flatnonzero(~np.isfinite(clock))
+    if len(wrong):
+        raise InvalidQuery(f"at must be finite timestamps, got {clock[wrong[0]]} at place {wrong[0]}")
     check_ascending(clock, "at")
     return clock
 

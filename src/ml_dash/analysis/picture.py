@@ -11,7 +11,7 @@ from ..errors import InvalidQuery
 from ..formats.arrow import is_json, null_of
 from ..formats.arrow_types import one_chunk
 from .pixels import reduce
-from .tables import Floats, as_numbers, timestamps
+from .tables import Floats, as_numbers, in_rows, timestamps
 
 WIDTH, HEIGHT = 240, 28
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5")
@@ -35,7 +35,7 @@ def _shown(field: pa.Field) -> bool:
 def _line(field: pa.Field, array: pa.Array, times: Floats) -> str:
     kind = "mixed (JSON)" if is_json(field) else str(field.type)
     try:
-        values = as_numbers(field, array).reshape(len(array), -1)
+        values = in_rows(as_numbers(field, array))
         limits, drawn = _range(values), svg(times, values)
     except InvalidQuery:
         limits, drawn = f"{len(array) - array.null_count:,} values", ""

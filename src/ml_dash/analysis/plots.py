@@ -7,7 +7,7 @@ empty. Figures are made without pyplot, so nothing global changes and no window 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..formats.arrow import is_json
 from .pixels import alone, reduce, with_breaks
 from .places import Mask
 from .quaternions import rotate
-from .tables import Floats, as_numbers, column, columns_of, numbers, timestamps
+from .tables import Floats, as_numbers, column, columns_of, in_rows, numbers, timestamps
 
 WIDTH_PX, PANEL_PX, DPI = 1200, 170, 100
 MAX_LINES = 32
@@ -67,6 +67,7 @@ def plot(
     Raises:
         InvalidWindow: an unknown column. InvalidQuery: a column that cannot be drawn, or a size that is not above 0.
     """
+    _check_entries([table])
     panels, left_out = _panels(table, columns)
     return _figure(panels, left_out, title, gap_s, width_px, panel_px)
 
@@ -80,6 +81,7 @@ def plot_together(
     panel_px: int = PANEL_PX,
 ) -> Figure:
     """Several tracks under one time axis, a panel for each `topic.column`; arguments and errors as for `plot`."""
+    _check_entries(tables.values())
     panels: list[_Panel] = []
     left_out: list[str] = []
     for topic, table in tables.items():
@@ -87,6 +89,11 @@ def plot_together(
         panels += [replace(panel, name=f"{topic}.{panel.name}") for panel in drawn]
         left_out += [f"{topic}.{name}" for name in others]
     return _figure(panels, left_out, "", gap_s, width_px, panel_px)
+
+
+def _check_entries(tables: Iterable[pa.Table]) -> None:
+    if not any(len(table) for table in tables):
+        raise InvalidQuery("there are no entries to draw; a window may lie beside the track")
 
 
 def _figure(
@@ -133,7 +140,7 @@ def _panels_of(table: pa.Table, name: str) -> list[_Panel]:
         times, array = times[valid.to_numpy(zero_copy_only=False)], array.filter(valid)
     if pa.types.is_string(field.type) and not is_json(field):
         return [_states(name, times, array)]
-    values = as_numbers(field, array).reshape(len(array), -1)
+    values = in_rows(as_numbers(field, array))
     if values.shape[1] > MAX_LINES:
         raise InvalidQuery(f"column {name!r} has {values.shape[1]} numbers at each instant; name some, as {name}[0]")
     is_steps = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)

@@ -5,6 +5,7 @@ A column whose name itself contains dots or brackets is found by its whole name 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -218,6 +219,11 @@ def as_numbers(field: pa.Field, array: pa.Array) -> Floats:
     if missing is not None:
         flat = np.where(missing, np.nan, flat)
     return flat.reshape(shape)
+
+
+def in_rows(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of any shape (n, ...) as shape (n, d), also where n is 0."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _or_missing(missing: NDArray[np.bool_] | None, lists: pa.Array, size: int) -> NDArray[np.bool_] | None:

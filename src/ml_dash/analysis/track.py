@@ -150,4 +150,9 @@ def _fields(columns: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     if isinstance(columns, str):
         raise InvalidWindow(f"columns must be a list of names, got the text {columns!r}; write [{columns!r}]")
+    if not isinstance(columns, Iterable):
+        raise InvalidWindow(f"columns must be a list of names, got {type(columns).__name__}")
+    for name in columns:
+        if not isinstance(name, str):
+            raise InvalidWindow(f"columns must be a list of names, got {type(name).__name__} {name!r} in it")
     return tuple(dict.fromkeys(name for column in columns for name in (column, column.partition("[")[0])))

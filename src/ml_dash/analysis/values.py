@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..formats.arrow import is_json
 from .checks import NOTE, PROBLEM, Finding, Limits, Stamps
-from .tables import Floats, as_numbers, column, columns_of, plain_numbers, timestamps
+from .tables import Floats, as_numbers, column, columns_of, in_rows, plain_numbers, timestamps
 
 LIVE_TURNS = 0.2
 """A signal that turns up or down with this share of its changes carries noise; white noise turns with two thirds."""
@@ -50,7 +50,7 @@ def _column(
         valid = array.is_valid()
         times, array = times[valid.to_numpy(zero_copy_only=False)], array.filter(valid)
     plain = plain_numbers(array)  # integers as they are: rounded ones could look the same
-    values: Values = (as_numbers(field, array) if plain is None else plain).reshape(len(array), -1)
+    values: Values = in_rows(as_numbers(field, array) if plain is None else plain)
     wrong = ~np.isfinite(values)
     share = float(wrong.mean()) if values.size else 0.0
     if share > limits.nan_share:
