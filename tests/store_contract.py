@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from ml_dash.columns import encode_columns
 from ml_dash.entry import encode_body
-from ml_dash.errors import InvalidWindow, NotOpen
+from ml_dash.errors import CopiedWriter, InvalidWindow, NotOpen
 from ml_dash.store import Batch, Entry, Store, Track, Window
 
 STATE = Track("tracks", "robot/state")
@@ -239,6 +239,20 @@ class StoreContract:
         writer.send(body(1.0, x="second"))
         store.append(first)
         assert entries(store) == [{"timestamp": 1.0, "x": "second"}]
+
+    def test_a_number_with_other_entries_is_a_copied_writer(self, store: Store, again: Callable[[], Store]) -> None:
+        """Told, whoever asks, and nothing is stored; the batch itself may come again, and the next one goes."""
+        writer = Writer(store, [STATE, LOSS])
+        sent = writer.send(body(1.0, 1, x=1), body(1.0, 2, loss=1))
+        for opened in (store, again()):
+            for others in ([body(2.0, 1, x=2)], [*sent.bodies, body(3.0, 1, x=3)], list(sent.bodies)[:1]):
+                with pytest.raises(CopiedWriter):
+                    opened.append(Batch(writer.name, 1, writer.tracks, others))
+            opened.append(sent)
+            assert entries(opened) == [{"timestamp": 1.0, "x": 1}]
+            assert len(entries(opened, LOSS)) == 1
+        writer.send(body(2.0, 1, x=2))
+        assert len(entries(store)) == 2
 
     def test_applied_tells_the_highest_number(self, store: Store, again: Callable[[], Store]) -> None:
         """0 before the first batch; each writer for itself; numbers may leave gaps."""

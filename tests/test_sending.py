@@ -262,6 +262,34 @@ def test_a_copied_spool_loses_nothing(server: Server, journal: Journal, letters:
     assert numbers(server) == (list(range(15)), list(range(15)))
 
 
+def test_a_copy_that_overtakes(server: Server, journal: Journal, letters: Path) -> None:
+    """While this sender runs, a copy of its spool delivers more under its name: a number that means nothing to the
+    server any more is noticed by the answer, and everything goes under a new name."""
+
+    class Whole:
+        """Says the highest number, as a server does."""
+
+        def append_whole(self, batch: Batch) -> int:
+            if batch.number > server.applied(batch.writer):
+                server.append(batch)
+            return server.applied(batch.writer)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(server, name)
+
+    sender = Sender(Whole(), letters)  # type: ignore[arg-type]
+    put(journal, 10)
+    send(sender, journal)
+    for number in (2, 3):
+        server.append(Batch(journal.writer, number, {1: STATE}, [body(100.0 + number, n=100 + number)]))
+    put(journal, 10, 10)
+    send(sender, journal)
+    put(journal, 10, 20)
+    send(sender, journal)
+    assert numbers(server) == ([*range(30), 102, 103], list(range(30)))
+    assert read_sent(stream_of(journal)).writer != journal.writer
+
+
 def test_a_copy_that_was_further(server: Server, journal: Journal, letters: Path) -> None:
     """The server knows numbers that we never gave: ours are not taken for those."""
     put(journal, 5)

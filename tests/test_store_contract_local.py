@@ -30,7 +30,7 @@ class TestLocalStore(StoreContract):
     @pytest.fixture
     def store(self, place: Path) -> Iterator[LocalStore]:
         """A store on an empty folder."""
-        store = LocalStore(place)
+        store = LocalStore(place, tells_copies=True)
         yield store
         store.close()
 
@@ -40,7 +40,7 @@ class TestLocalStore(StoreContract):
         opened: list[LocalStore] = []
 
         def open_again() -> Store:
-            opened.append(LocalStore(place))
+            opened.append(LocalStore(place, tells_copies=True))
             return opened[-1]
 
         yield open_again

@@ -203,7 +203,8 @@ class JournaledStore:
 
     def __init__(self, folder: Path, *, readonly: bool = False, files: Files = FILES) -> None:
         derive = in_cache() if readonly else BESIDE
-        self.store, self.closed = LocalStore(folder, readonly=readonly, files=files, derive=derive), False
+        self.store = LocalStore(folder, readonly=readonly, files=files, derive=derive, tells_copies=True)
+        self.closed = False
         self.view = View(self.store, folder / JOURNALS, files)
         self._finalizer = weakref.finalize(self, self.store.close)
 

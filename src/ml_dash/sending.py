@@ -175,10 +175,16 @@ class Sender:
     def _append(self, batch: Batch) -> None:
         """Send a batch, whole: its parts get numbers of their own here, so that one with bad entries is no trouble."""
         whole = getattr(self._store, "append_whole", None)
-        if whole is not None and len(batch.bodies) > 1:
-            whole(batch)
-        else:
+        try:
+            highest = batch.number if whole is None else whole(batch)
+        except wire.TooLarge:
+            if len(batch.bodies) > 1:
+                raise
+            whole, highest = None, batch.number
+        if whole is None:
             self._store.append(batch)
+        elif highest > batch.number:  # a repetition to the server; but this sender has one batch under way at a time
+            raise CopiedWriter(f"writer {batch.writer} is at batch {highest} already, this is {batch.number}")
 
     def _in_halves(self, stream: Stream, one: Range, sent: Sent) -> tuple[Range, Sent]:
         """The first half of a batch that is too large, under a new number; the batches that follow are no larger."""

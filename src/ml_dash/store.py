@@ -109,7 +109,12 @@ class Store(Protocol):
     """
 
     def append(self, batch: Batch) -> None:
-        """Apply a batch once. Raises StoreUnavailable where a retry may help, OSError on a full disk."""
+        """Apply a batch once.
+
+        Raises:
+            StoreUnavailable: a retry may help. OSError: a full disk.
+            CopiedWriter: the writer's highest number came with other entries; told where writers are other machines.
+        """
         ...
 
     def applied(self, writer: str) -> int:

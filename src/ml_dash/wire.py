@@ -87,7 +87,7 @@ class Reply(msgspec.Struct):
 
 
 class Receipt(msgspec.Struct):
-    """The answer to a batch: it is durable, as this writer's number `applied`, and has `count` entries."""
+    """The answer to a batch of `count` entries: it is durable, and `applied` is the writer's highest number."""
 
     applied: int
     count: int

@@ -177,7 +177,8 @@ class Api:
         store.append(batch)
         if once:
             store.forget(batch.writer)
-        return wire.Receipt(batch.number, count)
+            return wire.Receipt(batch.number, count)
+        return wire.Receipt(max(batch.number, store.applied(batch.writer)), count)
 
     async def applied(self, request: Request) -> Response:
         """GET /v1/writers"""

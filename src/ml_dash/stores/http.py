@@ -64,12 +64,15 @@ class HttpStore:
             Unauthorized: the token is not good for this.
         """
         try:
-            return self.append_whole(batch)
+            self.append_whole(batch)
         except wire.TooLarge:
-            return self._append_parts(batch, PART_BYTES if not _fits(batch.bodies) else _smaller(batch.bodies))
+            self._append_parts(batch, PART_BYTES if not _fits(batch.bodies) else _smaller(batch.bodies))
 
-    def append_whole(self, batch: Batch) -> None:
+    def append_whole(self, batch: Batch) -> int:
         """Apply a batch once, in one request: for who cuts batches by himself, with a number for each part.
+
+        Returns:
+            The writer's highest number; one above the batch's own is somebody else's of the same name.
 
         Raises:
             wire.TooLarge: it is too large for one; nothing of it was stored. Else as `append`.
@@ -84,7 +87,8 @@ class HttpStore:
             "Content-Encoding": "zstd",
             "Content-Digest": wire.digest(body),
         }
-        self.connection.send("POST", wire.BATCHES, [("prefix", self.prefix)], content=body, headers=headers)
+        answer = self.connection.send("POST", wire.BATCHES, [("prefix", self.prefix)], content=body, headers=headers)
+        return int(self.connection.decoded(answer.content)["applied"])
 
     def _append_parts(self, batch: Batch, part_bytes: int) -> None:
         """Send a batch in parts that are not larger than some bytes, going on behind those that arrived."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import NotOpen
+from ..errors import CopiedWriter, NotOpen
 from ..files import FILES, Files
 from ..line import from_document, to_document
 from ..store import MERGED, Batch, Document, Track, check_removable
@@ -22,7 +22,7 @@ from .adopt import adopt
 from .compact import compact_file, delete_between
 from .datafile import Appender
 from .derived import Derived
-from .grouping import Arrivals, ascending_lines, grouped, no_pace
+from .grouping import Arrivals, ascending_lines, checksum, grouped, no_pace
 from .local_reader import LocalReader
 from .sequences import Stamped, Waiting, begin, lines_of, take_back
 from .state import State
@@ -37,6 +37,8 @@ class LocalStore(LocalReader):
         pace: called every few entries while a batch is applied, so that a background thread can let others run.
         derive: where readers keep what they worked out (columns, types); default: in hidden files beside the data, or
             nowhere where the store is read-only. Where that cannot be written they work without.
+        tells_copies: whether a number that comes again with other entries is an error (`CopiedWriter`): where batches
+            come from other machines. A journal on this one may be damaged, and give less the second time.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class LocalStore(LocalReader):
         readonly: bool = False,
         pace: Callable[[], None] = no_pace,
         derive: Derived | None = None,
+        tells_copies: bool = False,
     ) -> None:
         super().__init__(folder, files, readonly, derive)
-        self._pace = pace
+        self._pace, self._tells_copies = pace, tells_copies
         self._lock_fd, self._holds_lock, self._process = -1, False, os.getpid()
         self._newest: dict[tuple[str, str], float] = {}
         """The timestamp that came last from a writer for a track."""
@@ -92,7 +95,7 @@ class LocalStore(LocalReader):
         with self._locked():
             state = self._state.read()
             if state.writers.get(batch.writer, 0) >= batch.number:
-                return
+                return self._check_copy(state, batch)
             state = take_back(state, lambda name: self._file(self.folder / name))
             appenders: list[Appender] = []
             try:
@@ -108,7 +111,7 @@ class LocalStore(LocalReader):
                         appenders[-1].write(line, stamp, stamp, 1)
                     appenders[-1].sync()
                     self._pace()
-                self._state.write(_committed(state, batch, order))
+                self._state.write(_committed(state, batch, order, tells_copies=self._tells_copies))
             except BaseException:
                 undo = not self._may_be_committed(batch)
                 for appender in appenders:
@@ -116,6 +119,13 @@ class LocalStore(LocalReader):
                 raise
             for appender in appenders:
                 appender.finish()
+        return None
+
+    def _check_copy(self, state: State, batch: Batch) -> None:
+        known = state.checks.get(batch.writer)
+        if self._tells_copies and state.writers[batch.writer] == batch.number and known not in (None, checksum(batch)):
+            text = f"batch {batch.number} of writer {batch.writer} came before with other entries: its spool was copied"
+            raise CopiedWriter(f"{text}; send it under a new writer id")
 
     def _may_be_committed(self, batch: Batch) -> bool:
         """Whether a batch that failed has perhaps been committed: the failure, or Ctrl-C, may have come behind that."""
@@ -161,7 +171,8 @@ class LocalStore(LocalReader):
             state = self._state.read()
             if writer in state.writers:
                 writers = {name: number for name, number in state.writers.items() if name != writer}
-                self._state.write(state.next(writers=writers))
+                checks = {name: check for name, check in state.checks.items() if name != writer}
+                self._state.write(state.next(writers=writers, checks=checks))
 
     def compact(self, track: Track) -> bool:
         """Give a track's file one line per timestamp, ascending; False where it has that form already."""
@@ -252,8 +263,9 @@ class LocalStore(LocalReader):
         self._data.clear()
 
 
-def _committed(state: State, batch: Batch, order: Mapping[str, tuple[int, int]]) -> State:
+def _committed(state: State, batch: Batch, order: Mapping[str, tuple[int, int]], *, tells_copies: bool) -> State:
     """The state with a batch whose lines are all there."""
+    checks = {**state.checks, batch.writer: checksum(batch)} if tells_copies else state.checks
     ends = {name: attempt.end for name, attempt in state.attempt.items()}
     writers = {**state.writers, batch.writer: batch.number}
     counted = dict(state.order)
@@ -261,4 +273,5 @@ def _committed(state: State, batch: Batch, order: Mapping[str, tuple[int, int]])
         late, repeated = counted.get(name, (0, 0))
         if any(counts):
             counted[name] = (late + counts[0], repeated + counts[1])
-    return state.next(writers=writers, sequences={**state.sequences, **ends}, attempt={}, order=counted)
+    sequences = {**state.sequences, **ends}
+    return state.next(writers=writers, sequences=sequences, attempt={}, order=counted, checks=checks)

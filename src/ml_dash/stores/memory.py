@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ..entry import select
-from ..errors import NotOpen
+from ..errors import CopiedWriter, NotOpen
 from ..line import from_document, from_line, to_document, to_line
 from ..schema import describe
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable, fixed_names
-from .grouping import grouped, timed
+from .grouping import checksum, grouped, timed
 
 
 class MemoryStore:
@@ -23,6 +23,7 @@ class MemoryStore:
         self._sequences: dict[Track, list[Entry]] = {}
         self._documents: dict[str, Document] = {}
         self._applied: dict[str, int] = {}
+        self._checks: dict[str, int] = {}
         self._closed = False
 
     def append(self, batch: Batch) -> None:
@@ -30,6 +31,8 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             if self.applied(batch.writer) >= batch.number:
+                if self._applied[batch.writer] == batch.number and self._checks[batch.writer] != checksum(batch):
+                    raise CopiedWriter(f"batch {batch.number} of {batch.writer} came before with other entries")
                 return
             fresh = [
                 (track, _as_read(to_line(timestamp, fields)))
@@ -39,7 +42,7 @@ class MemoryStore:
             ]
             for track, entry in fresh:
                 self._append_one(track, entry)
-            self._applied[batch.writer] = batch.number
+            self._applied[batch.writer], self._checks[batch.writer] = batch.number, checksum(batch)
 
     def _append_one(self, track: Track, entry: Entry) -> None:
         if track.kind != MERGED:
