@@ -222,6 +222,63 @@ def test_upkeep_archives_by_itself(catalog: MongoCatalog, bucket: Bucket) -> Non
     assert read(catalog.store(PREFIX)) == read(model)
 
 
+def test_a_bucket_that_goes_away_does_not_stop_compaction(client: Any, tmp_path: Path) -> None:
+    """Upkeep merges what comes in while the archive cannot be reached, and catches up afterwards."""
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    try:
+        with new_catalog(client, bucket_of(server), replace(AT_ONCE, idle_s=0.0)) as catalog:
+            model = fill(catalog, batches=2)
+            catalog.compact(PREFIX)
+            catalog.sweep(PREFIX)
+            catalog.archive(PREFIX)
+            server.kill()
+            for number in (3, 4, 5):
+                for target in (model, catalog.store(PREFIX)):
+                    target.append(batch(number))
+            catalog._tables.tracks.update_many({"due": {"$gt": 0}}, {"$set": {"due": 0.0}})
+            done = catalog.upkeep()
+            assert (done.failed, done.merged) == (2, 6), "both series merged their three, and neither could be swept"
+            server.start()
+            archive_all(catalog, PREFIX)
+            assert read(catalog.store(PREFIX)) == read(model)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_object_that_fails_under_a_read_is_no_end_of_the_series(
+    failing: int, client: Any, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that goes away in the middle of an answer: who reads over HTTP gets an error, not the first half."""
+    from http_server import Server
+    from ml_dash.http_catalog import HttpCatalog
+    from ml_dash.server.app import create_app
+
+    with new_catalog(client, bucket) as catalog:
+        model = fill(catalog, batches=3, entries=1000)
+        archive_all(catalog, PREFIX)
+        objects = catalog.objects(PREFIX, "robot/state")
+        assert len(objects) == 3
+        fetch = bucket.range
+
+        def fails(key: str, start: int, end: int) -> bytes:
+            if key == objects[failing].key:
+                raise StoreUnavailable("the bucket is away")
+            return fetch(key, start, end)
+
+        served = MongoCatalog(client=client, database=catalog._tables._database.name, bucket=bucket)
+        with Server(create_app(served, tokens=None)) as api:
+            there = HttpCatalog(api.url)
+            with monkeypatch.context() as patch:
+                patch.setattr(bucket, "range", fails)
+                with pytest.raises(StoreUnavailable):
+                    read(there.store(PREFIX))
+            window = Window(19.5, 31.0)
+            assert read(there.store(PREFIX), STATE, window) == read(model, STATE, window)
+            there.close()
+
+
 # ---------------------------------------------------------------- keys
 
 

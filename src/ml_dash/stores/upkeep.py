@@ -92,10 +92,11 @@ class Upkeep:
         if doc["gone"]:
             return self._remove_series(doc, now, done)
         done.expired += self.expire(doc)
-        done.swept += self.sweep(doc)
         headers = self._tables.live(doc["_id"])
         idle = all(header["at"] + policy.idle_s <= now for header in headers if header["lv"] == 0)
         done.merged += self._compactor.compact(doc, few=idle)
+        # What needs the bucket comes last: while it is away, the rest goes on.
+        done.swept += self.sweep(doc)
         if self._archive is not None and policy.archive_after_s is not None:
             done.archived += self._archive.store(doc, older_than=now - policy.archive_after_s)
         done.removed += self.collect(doc)
@@ -144,7 +145,7 @@ class Upkeep:
         """Turn what finished compactions replaced into stubs, once the grace period is over; their number."""
         headers = self._tables.live(doc["_id"])
         swept = 0
-        for closing in complete_sets(headers):
+        for closing in sorted(complete_sets(headers), key=lambda header: "obj" in header):
             if closing["at"] + self._policy.grace_s > self._tables.now():
                 continue
             if "obj" in closing and (self._archive is None or not self._archive.is_safe(closing)):
