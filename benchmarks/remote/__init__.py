@@ -1,1 +1,1 @@
-"""Remote mode measured: client, server, database and archive. `python -m benchmarks.remote` (README.md beside it)."""
+"""Remote mode measured: client, server, database, archive. `python -m benchmarks.remote`; `docs/scale.md` says how."""
