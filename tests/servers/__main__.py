@@ -18,7 +18,8 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         for name in PACKAGES:
-            print(f"{name}: {binary(name)}", flush=True)
+            # To stderr when starting: what is on stdout then is for `eval`.
+            print(f"{name}: {binary(name)}", flush=True, file=sys.stderr if arguments == ["start"] else sys.stdout)
         if arguments == ["start"]:
             _serve()
     except (BuildFailed, NotReady) as error:
