@@ -21,6 +21,7 @@ from .journal_reader import Stream, is_alive
 from .line import checked_document
 from .log import Log
 from .metrics import MetricsManager
+from .params import DOCUMENT as PARAMS
 from .params import Params
 from .session import DURABILITIES, Session
 from .spool import JOURNALS
@@ -180,8 +181,11 @@ class Experiment(ExperimentAnalysis):
             part.bind(session)
 
     def _declared_rates(self) -> dict[str, float]:
-        """The rates that topics should have: given to `watch`, and in the parameter `rates_hz`."""
-        return {**declared_rates(self.params.get("rates_hz")), **(self._watch or {})}
+        """The rates that topics should have: given to `watch`, and in the parameter `rates_hz`; also while closing,
+        when the last entries pass and `params` is closed already."""
+        session = self._session
+        params = None if session is None else session.store.read_document(PARAMS)
+        return {**declared_rates((params or {}).get("rates_hz")), **(self._watch or {})}
 
     def recording(self) -> Recording:
         """What `align`, `find`, `sql` and `doctor` read."""

@@ -139,3 +139,52 @@ def test_plots_of_real_recordings(real: Path, tmp_path: Path) -> None:
     path = ("--position", "p", "--orientation", "quat_wxyz")
     example("plots", "real/drone/v102", "drone/pose", *path, "--root", real, "--folder", tmp_path)
     assert {picture.name for picture in tmp_path.glob("*.png")} == {"time.png", "path.png"}
+
+
+def test_tables_of_the_demo(demo: Path, tmp_path: Path) -> None:
+    """Every form of table has each entry; the page has a picture of each column."""
+    pytest.importorskip("pandas")
+    pytest.importorskip("polars")
+    out = example("tables", "demo/arm/one", "robot/state", "q", "--root", demo, "--page", tmp_path / "track.html")
+    assert "q: fixed_size_list<item: double>[7]" in out
+    assert "101 entries in the first second" in out
+    assert "q float64 (1000, 7)" in out
+    assert "1000 rows in Polars" in out
+    assert (tmp_path / "track.html").read_text().count("<svg") == 4
+
+
+def test_tables_of_real_recordings(real: Path) -> None:
+    """A drone's quaternions, 200 a second."""
+    pytest.importorskip("pandas")
+    pytest.importorskip("polars")
+    out = example("tables", "real/drone/v102", "drone/pose", "quat_wxyz", "--root", real)
+    assert "quat_wxyz float64 (16702, 4)" in out
+    assert "201 entries in the first second" in out
+
+
+def test_sql_of_the_demo_and_of_real_recordings(demo: Path, real: Path) -> None:
+    """Two topics joined by time; a drone's greatest speed."""
+    pytest.importorskip("duckdb")
+    pytest.importorskip("pandas")
+    query = 'select count(*) n from "sensors/force" f asof join "robot/gripper" g using (timestamp) where g.force > 5'
+    assert int(example("sql", "demo/arm/one", query, "--root", demo).split()[1]) > 1000
+    query = 'select round(max(sqrt(v[1]*v[1] + v[2]*v[2] + v[3]*v[3])), 2) as fastest from "drone/pose"'
+    assert example("sql", "real/drone/v102", query, "--root", real).split()[0] == "fastest"
+
+
+def test_watch_warns(tmp_path: Path) -> None:
+    """Each trouble once, on standard error, while the recording goes on."""
+    command = [sys.executable, CHECKOUT / "examples" / "watch.py", "--root", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.splitlines()
+    assert len(told) == 2, done.stderr
+    assert "sensors/force" in told[0]
+    assert "robot/state" in told[1]
+
+
+def test_every_example_is_run() -> None:
+    """None is forgotten; `import_csv` is run by the tests of importing."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    names = {path.stem for path in (CHECKOUT / "examples").glob("*.py")} - {"import_csv"}
+    assert {name for name in names if f'"{name}' not in text} == set()

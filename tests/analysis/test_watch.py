@@ -135,3 +135,14 @@ def test_watch_needs_a_recording_here(root: Any) -> None:
     """Where everything goes to a server only, nothing passes the watch: it says so."""
     with pytest.raises(InvalidQuery, match="it needs dash_root"):
         Experiment("a/b/c", dash_root=None, dash_url="http://127.0.0.1:9", watch=True)
+
+
+def test_a_recording_of_less_than_a_second_is_watched(new_experiment: Callable[..., Experiment], caplog: Any) -> None:
+    """What passes the watch only when the run closes is judged too, by given rates and by those of the parameter."""
+    caplog.set_level(logging.WARNING, "ml_dash.watch")
+    with new_experiment(watch={"arm": 100}).run as run:
+        run.params.set(rates_hz={"camera": 30})
+        for topic in ("arm", "camera"):
+            run.tracks(topic).extend(_ts=[n / 10 for n in range(100)], x=[n / 10 for n in range(100)])
+    messages = [entry.getMessage() for entry in caplog.records if entry.name == "ml_dash.watch"]
+    assert sorted(messages) == ["arm: declared 100 Hz, measured 10 Hz", "camera: declared 30 Hz, measured 10 Hz"]
