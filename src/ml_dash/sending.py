@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,16 +37,25 @@ log = logging.getLogger("ml_dash")
 
 
 class Range(NamedTuple):
-    """Bodies that follow each other in a stream, and the mark behind each."""
+    """Bodies that follow each other in a stream, and where each ends: a segment's number and an offset in it.
+
+    Plain numbers: a mark for each entry is a tuple that the cyclic collector walks while a control loop waits.
+    """
 
     start: Mark
     bodies: list[bytes]
-    marks: list[Mark]
+    segments: list[int]
+    ends: list[int]
+
+    @property
+    def end(self) -> Mark:
+        """Behind the last body."""
+        return Mark(self.segments[-1], self.ends[-1])
 
     def half(self) -> Range:
         """The first half."""
         middle = len(self.bodies) // 2
-        return Range(self.start, self.bodies[:middle], self.marks[:middle])
+        return Range(self.start, self.bodies[:middle], self.segments[:middle], self.ends[:middle])
 
 
 class Sender:
@@ -116,7 +124,7 @@ class Sender:
             sent = self._deliver(stream, tracks, one, self._freeze(stream, one, sent))
             if self._stopping():
                 return True
-            if sent.end != one.marks[-1] or stream.path in self._most:
+            if sent.end != one.end or stream.path in self._most:
                 return False
         return True
 
@@ -139,10 +147,11 @@ class Sender:
 
     def _send_again(self, stream: Stream, tracks: dict[int, Track], sent: Sent) -> Sent:
         """The frozen batch once more: the server knows whether it has it, and whether it is another one."""
-        one = Range(sent.start, [], [])
+        one = Range(sent.start, [], [], [])
         for piece in stream.pieces(sent.start, sent.end, living=False):
             one.bodies.extend(piece.bodies)
-            one.marks.extend(Mark(piece.segment, end) for end in piece.ends)
+            one.segments.extend([piece.segment] * len(piece.ends))
+            one.ends.extend(piece.ends)
         if not one.bodies:
             return sent  # its segments are gone, which they are only once it has arrived
         return self._deliver(stream, tracks, one, sent)
@@ -151,7 +160,7 @@ class Sender:
 
     def _freeze(self, stream: Stream, one: Range, last: Sent, without: tuple[int, ...] = ()) -> Sent:
         """Write down what the number after the last one means."""
-        sent = Sent(last.number + 1, one.start, one.marks[-1], last.writer, without)
+        sent = Sent(last.number + 1, one.start, one.end, last.writer, without)
         write_sent(stream, sent, durable=self._durable)
         return sent
 
@@ -304,7 +313,7 @@ def ranges(
                 if found is None:
                     break
                 yield found
-                if soft is not None and found.marks[-1] >= soft:
+                if soft is not None and found.end >= soft:
                     return
     if soft is None:
         yield from cutter.all()
@@ -313,15 +322,17 @@ def ranges(
 
 
 class _Cutter:
-    """A group with the mark behind each body."""
+    """A group with the end of each body."""
 
     def __init__(self, start: Mark) -> None:
         self.group = Group(start)
-        self._marks: deque[Mark] = deque()
+        self._segments: list[int] = []
+        self._ends: list[int] = []
 
     def add(self, piece: Piece) -> None:
         self.group.extend(piece.segment, piece.bodies, piece.ends)
-        self._marks.extend(Mark(piece.segment, end) for end in piece.ends)
+        self._segments += [piece.segment] * len(piece.ends)
+        self._ends += piece.ends
 
     def is_full(self, entries: int, size: int) -> bool:
         return self.group.size >= size or len(self.group.bodies) >= entries
@@ -343,7 +354,9 @@ class _Cutter:
     def _take(self, count: int) -> Range:
         start = self.group.start
         bodies, _ = self.group.take(count)
-        return Range(start, bodies, [self._marks.popleft() for _ in range(count)])
+        segments, self._segments = self._segments[:count], self._segments[count:]
+        ends, self._ends = self._ends[:count], self._ends[count:]
+        return Range(start, bodies, segments, ends)
 
 
 def _parts(piece: Piece) -> Iterator[Piece]:
