@@ -59,7 +59,7 @@ def without_sizes(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if "kB" not in line and " B " not in line)
 
 
-@pytest.mark.parametrize("words", [["verify"], ["du"], ["compact"], ["recover"], ["rm", PICK, "-y"]])
+@pytest.mark.parametrize("words", [["verify"], ["du"], ["compact"], ["recover"]])
 def test_looking_after_needs_a_folder(ask: Ask, server: tuple[str, str], words: list[str]) -> None:
     """What works on files says so."""
     printed = ask(*words, "-r", server[0])

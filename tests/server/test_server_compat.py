@@ -286,13 +286,14 @@ def run_old(python: str, folder: Path, url: str, token: str, root: str = "") -> 
     config = folder / "config"
     config.mkdir()
     (config / "tokens.json").write_text(json.dumps({"ml-dash-token": token}))
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it has our package
     variables = {
         "ML_DASH_CONFIG_DIR": str(config), "ML_DASH_NO_VERSION_CHECK": "1", "HOME": str(folder),
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }  # fmt: skip
     return subprocess.run(
         [python, "-c", PROGRAM, url, PREFIX, root],
-        env={**os.environ, **variables}, cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**inherited, **variables}, cwd=folder, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _dies_with_us() -> list[str]:
+    """What keeps a server from outliving a test run that is killed, where the system has it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 class _Program:
@@ -57,7 +64,7 @@ class _Program:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*_dies_with_us(), *self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, **self.environment()}, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + READY_TIMEOUT_S
