@@ -21,18 +21,18 @@ from benchmarks.remote.served import Databases, child_environment
 class Options:
     """Sizes of one run."""
 
-    rounds: int = 5
+    rounds: int = 4
     append_entries: int = 50_000
-    append_seconds: float = 5.0
+    append_seconds: float = 3.0
     ingest_entries: int = 100_000
     plain_entries: int = 20_000
     slow_entries: int = 300
     cycles: int = 20
     noisy_entries: int = 65_536
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
-    window_rounds: int = 40
+    window_rounds: int = 30
     archive_entries: int = 131_072
-    memory_seconds: float = 60.0
+    memory_seconds: float = 45.0
     steady_seconds: float = 30.0
     outage_seconds: float = 60.0
     warm_rounds: int = 1
@@ -42,7 +42,7 @@ class Options:
 SMOKE = Options(
     1, 2_000, 0.3, 4_000, 1_000, 50, 1, 9_000, (10_000, 100_000), 3, 9_000, 3.0, 1.0, 2.0, 0, every_database=False
 )
-FULL = Options(rounds=7, outage_seconds=600.0, steady_seconds=60.0)
+FULL = Options(outage_seconds=600.0)
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """The one command: start the servers, measure phase by phase, print one table, write the samples.
 
-    python -m benchmarks.remote            # every phase, outage of a minute; about ten minutes
+    python -m benchmarks.remote            # every phase, outage of a minute; about ten minutes on two cores
     python -m benchmarks.remote --smoke    # tiny sizes: checks the harness, measures nothing
-    python -m benchmarks.remote --full     # outage of ten minutes
+    python -m benchmarks.remote --full     # outage of ten minutes; about nineteen
     python -m benchmarks.remote --docs     # also writes the figures into docs/scale.md
 
 Needs the extras `all` in this interpreter; the servers are built as for the tests (`python -m tests.servers build`).
@@ -110,7 +110,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--measures", nargs="+", choices=list(PHASES), metavar="NAME", help=", ".join(PHASES))
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: checks the harness, measures nothing")
-    parser.add_argument("--full", action="store_true", help="ten minutes of outage, more rounds")
+    parser.add_argument("--full", action="store_true", help="ten minutes of outage")
     parser.add_argument("--mongo-uri", help="also measure this MongoDB")
     parser.add_argument("--folder", type=Path, help="where recordings are written (default: the system's folder)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the samples go")
