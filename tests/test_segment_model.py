@@ -330,14 +330,14 @@ def header_before_body(patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A segment is visible before its entries are there."""
     late: list[Any] = []
 
-    def bodies(tables: Tables, found: Any) -> None:
+    def bodies(tables: Tables, *found: Any) -> None:
         late.append((tables, found))
 
     def headers(tables: Tables, found: Any) -> Any:
         refused = insert_many(tables.segments, found)
         while late:
             of, waiting = late.pop()
-            insert_bodies(of, waiting)
+            insert_bodies(of, *waiting)
         return refused
 
     insert_bodies = Tables.insert_bodies

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ..errors import MissingExtra, StoreUnavailable
@@ -43,7 +44,7 @@ class Bucket:
 
     def open(self, key: str, size: int) -> Any:
         """The object as a seekable file that fetches what is read; raises FileNotFoundError where there is none."""
-        return _RangeFile(self, key, size)
+        return RangeFile(partial(self.range, key), size)
 
     def range(self, key: str, start: int, end: int) -> bytes:
         """Some bytes of an object."""
@@ -117,17 +118,22 @@ def open_bucket(url: str, **options: Any) -> Bucket:
     return Bucket(from_url(url, **options), url)
 
 
-class _RangeFile(io.RawIOBase):
-    """An object as a file for pyarrow: each read is one ranged request, the end of the file is fetched once."""
+class RangeFile(io.RawIOBase):
+    """An object as a file for pyarrow: each read is one ranged request, the end of the file is fetched once.
+
+    Args:
+        fetch: the bytes between two offsets.
+        size: of the whole.
+    """
 
     TAIL = 64 << 10
 
-    def __init__(self, bucket: Bucket, key: str, size: int) -> None:
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
         super().__init__()
-        self._bucket, self._key, self._size = bucket, key, size
+        self._fetch, self._size = fetch, size
         self._place = 0
         self._tail_at = max(0, size - self.TAIL)
-        self._tail = bucket.range(key, self._tail_at, size)
+        self._tail = fetch(self._tail_at, size)
 
     def readable(self) -> bool:
         return True
@@ -154,7 +160,7 @@ class _RangeFile(io.RawIOBase):
             return b""
         if start >= self._tail_at:
             return self._tail[start - self._tail_at : end - self._tail_at]
-        return self._bucket.range(self._key, start, end)
+        return self._fetch(start, end)
 
     def readinto(self, buffer: Any) -> int:
         data = self.read(len(buffer))

@@ -206,9 +206,9 @@ class Compactor:
         t, name = stamp["t"], f"{stamp['lv']}/{stamp['s1']}/{stamp['set']}/{number}"
         bid, at = f"{t}/{name}", self._tables.now()
         self._tables.raise_span(t, header["hi"] - header["lo"])
-        self._tables.insert_bodies({bid: body})
+        self._tables.insert_bodies({bid: body}, header["enc"])
         place = {"_id": f"{t}/{name}", "w": stamp["set"], "p": number, "part": number, "bid": bid, "at": at}
-        self._tables.insert_headers([{**header, **stamp, **place, "chunks": chunks(body), **closing}])
+        self._tables.insert_headers([{**header, **stamp, **place, "chunks": chunks(header["enc"], body), **closing}])
 
 
 def _nothing() -> tuple[Header, bytes]:

@@ -23,7 +23,7 @@ from .claims import Claims
 from .mongo_driver import Doc, answering
 from .mongo_reader import Reader
 from .mongo_tables import Tables
-from .segments import CUT, LIVE, MAX_POSITION, Header, Piece, batch_checksum, batch_entries, chunks, pieces
+from .segments import CUT, LIVE, MAX_POSITION, MSGPACK, Header, Piece, batch_checksum, batch_entries, chunks, pieces
 
 REMEMBER_S = 60.0
 """How long a series' highest number is trusted without asking. Stubs, whose numbers must not be given again, stay a
@@ -106,7 +106,8 @@ class MongoStore:
             for number, (header, body) in enumerate(found):
                 bid = f"{t}/{self._tables.new_id()}"
                 bodies[bid] = body
-                place = {"t": t, "p": number, "bid": bid, "chunks": chunks(body), "at": at, "lv": 0, "st": LIVE}
+                place = {"t": t, "p": number, "bid": bid, "at": at, "lv": 0, "st": LIVE}
+                place["chunks"] = chunks(MSGPACK, body)
                 waiting.setdefault(t, []).append(Piece({**header, **stamp, **place}, b""))
         self._tables.insert_bodies(bodies)
         for _ in range(ATTEMPTS):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..entry import select
 from ..errors import MissingExtra, StoreCorrupt, StoreUnavailable
 from ..store import MERGED, Entry, TrackInfo, Window, fixed_names
+from .bucket import RangeFile
 from .merging import count, current, just_after, merged_blocks, within, without_cuts
 from .mongo_driver import Doc
 from .mongo_tables import Tables
@@ -25,6 +26,7 @@ from .segments import (
     PARQUET,
     Header,
     check_body,
+    chunk_bytes,
     decode_entries,
     field_types,
     may_hold,
@@ -129,7 +131,8 @@ class Reader:
         """One segment's entries, wherever its body is; positions are indices for a sequence."""
         first = int(header["lo"]) if "a" in header else None
         if header["enc"] == PARQUET:
-            yield from self._codec.read(self._file(header), low, high, columns, first=first)
+            whole = low <= header["lo"] and high >= header["hi"]
+            yield from self._codec.read(self._file(header, whole), low, high, columns, first=first)
             return
         body = self._tables.body(header)
         if body is None:
@@ -137,8 +140,8 @@ class Reader:
         entries = decode_entries(header, body)
         yield entries if first is None else positioned(entries, first)
 
-    def _file(self, header: Header) -> Any:
-        """The bytes of a part, or its object as a file."""
+    def _file(self, header: Header, whole: bool) -> Any:
+        """The bytes of a part, or its object or documents as a file of which only what is read is fetched."""
         archived = header.get("obj")
         if archived is not None:
             if self._objects is None:
@@ -147,6 +150,8 @@ class Reader:
                 return self._objects.open(archived["key"], archived["size"])
             except FileNotFoundError:
                 raise BodyGone(header) from None
+        if header["chunks"] > 1 and not whole:
+            return RangeFile(_Chunks(self._tables, header).range, header["size"])
         body = self._tables.body(header)
         if body is None:
             raise BodyGone(header)
@@ -201,6 +206,29 @@ class Reader:
             plain = [entry["entry"] for entry in block] if "a" in header else block
             found.append(field_types(plain, limit=None) or [])
         return list(chain.from_iterable(united_types(found).items()))
+
+
+class _Chunks:
+    """A part's body in the database, of which each document is fetched once, when it is needed."""
+
+    def __init__(self, tables: Tables, header: Header) -> None:
+        self._tables, self._header = tables, header
+        self._fetched: dict[int, bytes] = {}
+
+    def range(self, start: int, end: int) -> bytes:
+        """Some of its bytes."""
+        size = chunk_bytes(self._header["enc"])
+        first, last = start // size, (end - 1) // size
+        found = b"".join(self._chunk(number) for number in range(first, last + 1))
+        return found[start - first * size : end - first * size]
+
+    def _chunk(self, number: int) -> bytes:
+        if number not in self._fetched:
+            body = self._tables.chunk(self._header, number)
+            if body is None:
+                raise BodyGone(self._header)
+            self._fetched[number] = body
+        return self._fetched[number]
 
 
 class _Load:

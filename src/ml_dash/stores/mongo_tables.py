@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..errors import StoreCorrupt
 from ..store import Track
 from .mongo_driver import Clock, Doc, answering, insert, insert_many
-from .segments import CUT, LIVE, MAX_POSITION, STUB, Header, chunk_ids, chunked
+from .segments import CUT, LIVE, MAX_POSITION, MSGPACK, STUB, Header, chunk_id, chunk_ids, chunked
 
 INDEXES: dict[str, list[tuple[list[tuple[str, int]], bool]]] = {
     "experiments": [([("gone", 1), ("prefix", 1)], True)],
@@ -215,10 +217,10 @@ class Tables:
 
     # -------------------------------------------------------------- bodies
 
-    def insert_bodies(self, bodies: Mapping[str, bytes]) -> None:
+    def insert_bodies(self, bodies: Mapping[str, bytes], enc: str = MSGPACK) -> None:
         """Keep bodies under ids that are new with every attempt: an old attempt's may be collected at any time."""
         at = self.now()
-        insert_many(self.bodies, [doc for bid, body in bodies.items() for doc in chunked(bid, body, at)])
+        insert_many(self.bodies, [doc for bid, body in bodies.items() for doc in chunked(bid, enc, body, at)])
 
     def body(self, header: Header) -> bytes | None:
         """A segment's body, or None where it went since the header was read."""
@@ -226,6 +228,16 @@ class Tables:
         if any(part is None for part in parts):
             return None
         return b"".join(bytes(part["body"]) for part in parts)
+
+    def chunk(self, header: Header, number: int) -> bytes | None:
+        """One document's share of a segment's body, checked; None where it went."""
+        part = self.bodies.find_one({"_id": chunk_id(header["bid"], number)})
+        if part is None:
+            return None
+        body = bytes(part["body"])
+        if zlib.crc32(body) != part["crc"]:
+            raise StoreCorrupt(f"the body of segment {header['_id']} is damaged")
+        return body
 
     # -------------------------------------------------------------- upkeep
 

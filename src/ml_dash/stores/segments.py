@@ -16,7 +16,7 @@ A segment has a *header*, a small document that readers plan with, and a *body*,
               k        deletions up to this number were applied
               got      when its newest entries came; absent in what is as written, where it is `at`
               obj      archived: {key, size, sha256}; the body is an object in S3
-    body    { _id: bid, body: bytes, at }   further pieces of a body above 12 MiB as `bid#1`, `bid#2`, ...
+    body    { _id: bid, body: bytes, crc, at }   further pieces of a body above 12 MiB (a part: 1 MiB) as `bid#1`, ...
 
 Later segments win: the rank of a segment is (s1, lv). Two copies of the same entries merge to the same answer, so a
 reader never needs to know whether a compaction has finished; only absence would hurt.
@@ -52,6 +52,8 @@ MSGPACK, PARQUET = "mp+zstd", "parquet"
 PIECE_BYTES = 8 << 20
 """Entries of one segment, uncompressed; a single larger entry is a segment of its own."""
 CHUNK_BYTES = 12 << 20
+PART_CHUNK_BYTES = 1 << 20
+"""A window reads some row groups of a part: it fetches the documents that hold them, not all of it."""
 """MongoDB's limit for a document is 16 MiB."""
 MAX_FIELDS = 200
 """Headers list the fields up to this number; beyond it a reader looks into the body."""
@@ -293,15 +295,21 @@ def check_body(header: Header, body: bytes) -> None:
         raise StoreCorrupt(f"the body of segment {header['_id']} is damaged")
 
 
-def chunked(bid: str, body: bytes, at: float) -> list[dict[str, Any]]:
+def chunk_bytes(enc: str) -> int:
+    """How much of a body is kept in one document."""
+    return PART_CHUNK_BYTES if enc == PARQUET else CHUNK_BYTES
+
+
+def chunked(bid: str, enc: str, body: bytes, at: float) -> list[dict[str, Any]]:
     """The documents that hold a body."""
-    places = range(chunks(body))
-    return [{"_id": chunk_id(bid, k), "body": body[k * CHUNK_BYTES : (k + 1) * CHUNK_BYTES], "at": at} for k in places]
+    size = chunk_bytes(enc)
+    parts = (body[k * size : (k + 1) * size] for k in range(chunks(enc, body)))
+    return [{"_id": chunk_id(bid, k), "body": part, "crc": zlib.crc32(part), "at": at} for k, part in enumerate(parts)]
 
 
-def chunks(body: bytes) -> int:
+def chunks(enc: str, body: bytes) -> int:
     """In how many documents a body is kept."""
-    return max(1, -(-len(body) // CHUNK_BYTES))
+    return max(1, -(-len(body) // chunk_bytes(enc)))
 
 
 def chunk_id(bid: str, number: int) -> str:
