@@ -13,6 +13,7 @@ from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.store import Batch, Entry, Store, Track, Window
 from ml_dash.stores.bucket import Bucket, open_bucket
 from ml_dash.stores.compactor import Policy
+from servers.running import S3Server
 
 AT_ONCE = Policy(grace_s=0.0, stub_s=0.0, gone_s=0.0, min_segments=2, part_entries=1000, archive_after_s=0.0)
 """Nothing waits for anybody: right only where nobody else reads."""
@@ -36,13 +37,17 @@ def new_catalog(client: Any, bucket: Bucket | None, policy: Policy = AT_ONCE) ->
 
 def bucket_of(server: Any) -> Bucket:
     """A folder of its own in the bucket of a test server."""
-    options = {name.removeprefix("AWS_").lower(): value for name, value in server.env.items()}
-    if options.pop("allow_http", ""):
-        options["client_options"] = {"allow_http": True, "timeout": "20s"}
-    endpoint = options.pop("endpoint_url", None)
-    if endpoint:
-        options["endpoint"] = endpoint
-    return open_bucket(f"{server.url}/{secrets.token_hex(6)}", **options)
+    url = f"{server.url}/{secrets.token_hex(6)}"
+    if not isinstance(server, S3Server):
+        return open_bucket(url)  # the server of `ML_DASH_TEST_S3_URL`: the environment says how to reach it
+    return open_bucket(
+        url,
+        endpoint=server.env["AWS_ENDPOINT_URL"],
+        region=server.env["AWS_REGION"],
+        access_key_id=server.access_key,
+        secret_access_key=server.secret_key,
+        client_options={"allow_http": True, "timeout": "20s"},
+    )
 
 
 def batch(number: int, entries: int = 100, *, writer: str = "robot", start: float | None = None) -> Batch:
