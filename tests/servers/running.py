@@ -206,6 +206,8 @@ def _version(uri: str) -> str:
 
     client: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=5000)
     try:
-        return "MongoDB " + str(client.server_info()["version"])
+        told = client.server_info()
+        stand_in = "FerretDB as " if "ferretdbVersion" in told else ""
+        return f"{stand_in}MongoDB {told['version']}"
     finally:
         client.close()
