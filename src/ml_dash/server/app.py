@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,12 +20,13 @@ from .. import wire
 from ..address import check_prefix
 from ..catalog import Catalog
 from ..errors import MlDashError
-from ..line import from_document, to_document
-from ..store import MERGED, Document, Store
+from ..store import MERGED, Store
 from . import routes
 from .auth import EVERYTHING, Access, Tokens, check
 from .compat import Compat
 from .describe import openapi
+from .documents import answer as document_answer
+from .documents import document_name, parsed, replaced
 from .faults import Refusal, not_found, on_error, reply
 from .ingest import batch_of, check_digest, check_head, checked_track, raw_size, unpack
 from .limits import Budget, Patience, check_local, read_body
@@ -238,21 +237,21 @@ class Api:
     async def read_document(self, request: Request) -> Response:
         """GET /v1/documents"""
         prefix, query = await self.reach(request, routes.READ_DOCUMENT)
-        name = _document_name(query["name"])
+        name = document_name(query["name"])
         found = await self.work(lambda: self.store(prefix).read_document(name))
         if found is None:
             raise not_found()
-        return _document(found)
+        return document_answer(found)
 
     async def write_document(self, request: Request) -> Response:
         """PUT /v1/documents"""
         prefix, query = await self.reach(request, routes.WRITE_DOCUMENT)
-        name = _document_name(query["name"])
+        name = document_name(query["name"])
         if _media_type(request) != wire.JSON:
             raise Refusal("unsupported_type", "a document is application/json", "Content-Type")
-        new = await self.work(_parsed, await read_body(request, self.limits.document, self.patience))
-        change = partial(_replaced, new, request.headers.get("if-match"), request.headers.get("if-none-match"))
-        return _document(await self.work(lambda: self.store(prefix).update_document(name, change)))
+        new = await self.work(parsed, await read_body(request, self.limits.document, self.patience))
+        change = partial(replaced, new, request.headers.get("if-match"), request.headers.get("if-none-match"))
+        return document_answer(await self.work(lambda: self.store(prefix).update_document(name, change)))
 
     list_objects = list_objects
 
@@ -288,42 +287,6 @@ def _media_type(request: Request) -> str:
 
 def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type=wire.JSON, headers={"Cache-Control": "no-store"})
-
-
-def _document_name(name: str) -> str:
-    if not re.fullmatch(routes.NAME.schema["pattern"], name):
-        raise Refusal("bad_parameter", "name must be small letters, digits, _ or -, at most 64", "name")
-    return name
-
-
-def _etag(document: Document) -> str:
-    return f'"{hashlib.sha256(to_document(document)).hexdigest()[:32]}"'
-
-
-def _document(document: Document) -> Response:
-    headers = {"ETag": _etag(document), "Cache-Control": "no-store"}
-    return Response(to_document(document), media_type=wire.JSON, headers=headers)
-
-
-def _parsed(body: bytes) -> Document:
-    """The document of a body that can be written again; raises Refusal bad_body."""
-    try:
-        found = from_document(body)
-        if found is not None:
-            to_document(found)
-            return found
-    except (ValueError, RecursionError):
-        pass
-    raise Refusal("bad_body", "the body is no JSON object, or nested too deeply", "body")
-
-
-def _replaced(new: Document, match: str | None, none_match: str | None, known: Document | None) -> Document:
-    """The document that comes in place of the known one; raises Refusal changed."""
-    if none_match == "*" and known is not None:
-        raise Refusal("changed", "the document exists already", "If-None-Match")
-    if match is not None and (known is None or match != _etag(known)):
-        raise Refusal("changed", "the document was changed meanwhile: read it again", "If-Match")
-    return new
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

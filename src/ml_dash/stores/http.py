@@ -237,7 +237,9 @@ class HttpStore:
 
 
 def _fits(bodies: Sequence[bytes]) -> bool:
-    return sum(map(len, bodies)) <= PART_BYTES and sum(map(_count, bodies)) <= wire.LIMITS.entries
+    """Whether a batch is worth a try in one request; a single entry is, whatever its size."""
+    count = sum(map(_count, bodies))
+    return count <= 1 or (sum(map(len, bodies)) <= PART_BYTES and count <= wire.LIMITS.entries)
 
 
 def _count(body: bytes) -> int:
