@@ -1,10 +1,11 @@
-"""How much memory a process took at most, over what it had before: for tests that bound it."""
+"""How much memory a process took at most over what it had before, and how much of its time: for tests with bounds."""
 
 from __future__ import annotations
 
 import os
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +45,15 @@ def _read(status: Path, name: str) -> int:
 def _highest_ever() -> int:
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size << 10
+
+
+@contextmanager
+def soon(seconds: float = 1.0) -> Iterator[None]:
+    """Fails where the block needs more than so long of this process's own time, or ten times that by the clock.
+
+    Client and server are in one process, and a machine that is busy with others is no fault of either.
+    """
+    used, started = time.process_time(), time.monotonic()
+    yield
+    assert time.process_time() - used < seconds
+    assert time.monotonic() - started < 10 * seconds

@@ -25,7 +25,7 @@ from ml_dash.server.limits import Patience
 from ml_dash.store import Batch, Track
 from ml_dash.stores.http import HttpStore
 from ml_dash.zstd import compress, module
-from peak import MIB, peak_growth
+from peak import MIB, peak_growth, soon
 from store_contract import STATE, body, columns, entries
 
 PREFIX = "ada/hostile/bodies"
@@ -61,13 +61,14 @@ def post(url: str, store: HttpStore) -> Iterator[Callable[..., Any]]:
         sent = {"Content-Type": wire.BATCH, **{name.replace("_", "-"): text for name, text in headers.items()}}
         if isinstance(content, bytes) and "Content-Digest" not in sent:
             sent["Content-Digest"] = wire.digest(content)
-        started = time.monotonic()
+        used, started = time.process_time(), time.monotonic()
         with peak_growth() as grown:
             answer = client.post(
                 wire.BATCHES, params={"prefix": store.prefix, **(query or {})}, content=content, headers=sent
             )
         if answer.status_code != 200:
-            assert time.monotonic() - started < 1.0
+            assert time.process_time() - used < 1.0
+            assert time.monotonic() - started < 10.0
             assert grown.size < 64 * MIB
             assert entries(store) == []
             assert set(answer.json()["error"]) >= {"code", "message"}
@@ -173,15 +174,13 @@ def test_bombs_under_the_real_limits(tmp_path: Path, bombs: dict[str, bytes], ki
     with Server(create_app(LocalCatalog(tmp_path), tokens=None)) as server:
         content = bombs[kind]
         headers = {"Content-Type": wire.BATCH, "Content-Encoding": kind.split()[0]}
-        started = time.monotonic()
-        with peak_growth() as grown:
+        with soon(), peak_growth() as grown:
             answer = httpx2.post(
                 f"{server.url}{wire.BATCHES}",
                 params={"prefix": PREFIX},
                 content=content,
                 headers={**headers, "Content-Digest": wire.digest(content)},
             )
-        assert time.monotonic() - started < 1.0
         assert answer.status_code in (400, 413)
         assert grown.size < 64 * MIB, f"{grown.size >> 20} MiB"
 
@@ -226,9 +225,7 @@ def test_many_bombs_at_once(tmp_path: Path, bombs: dict[str, bytes]) -> None:
 )  # fmt: skip
 def test_what_is_no_batch(post: Callable[..., Any], content: bytes) -> None:
     """A 400 that says what is wrong, within a second."""
-    started = time.monotonic()
     refused(post(content), 400, "bad_body")
-    assert time.monotonic() - started < 1.0
 
 
 @pytest.mark.parametrize(
@@ -277,7 +274,7 @@ def test_what_the_head_tells_needs_no_body(url: str, store: HttpStore, kind: str
     head = f"POST {wire.BATCHES}?prefix={store.prefix} HTTP/1.1\r\n"
     head += "".join(f"{name}: {text}\r\n" for name, text in fields.items()) + "\r\n"
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=1.0) as line:
+    with soon(), socket.create_connection((host, int(port)), timeout=10) as line:
         line.sendall(head.encode())
         answer = line.recv(65536)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
@@ -290,7 +287,7 @@ def test_a_limit_is_noticed_where_it_is_passed(url: str, store: HttpStore) -> No
         f"POST {wire.BATCHES}?prefix={store.prefix} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {wire.BATCH}\r\n"
         "Content-Digest: sha-256=:x:\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=1.0) as line:
+    with soon(), socket.create_connection((host, int(port)), timeout=10) as line:
         line.sendall(head.encode())
         line.sendall(f"{LIMITS.compressed + 1:x}\r\n".encode() + bytes(LIMITS.compressed + 1) + b"\r\n")
         assert line.recv(65536).startswith(b"HTTP/1.1 413 ")
@@ -360,9 +357,7 @@ BAD_ENTRIES = {
 def test_bad_entries_are_named(post: Callable[..., Any], name: str) -> None:
     """Each is found by its place, its neighbours are not named, nothing of the batch is stored, in under a second."""
     content = raw(body(1.0, x=1), BAD_ENTRIES[name], body(2.0, x=2), BAD_ENTRIES[name])
-    started = time.monotonic()
     answer = post(content)
-    assert time.monotonic() - started < 1.0
     refused(answer, 422, "bad_entries")
     assert [place for place, _ in answer.json()["error"]["entries"]] == [1, 3]
 
