@@ -12,8 +12,9 @@ import pytest
 from ml_dash.errors import StoreUnavailable
 from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.store import Batch, Track, Window
+from ml_dash.stores import parts
 from ml_dash.stores.archive import LONGEST, folder_of
-from ml_dash.stores.bucket import Bucket
+from ml_dash.stores.bucket import Bucket, RangeFile
 from ml_dash.stores.memory import MemoryStore
 from mongo_catalogs import (
     AT_ONCE,
@@ -277,6 +278,27 @@ def test_an_object_that_fails_under_a_read_is_no_end_of_the_series(
             window = Window(19.5, 31.0)
             assert read(there.store(PREFIX), STATE, window) == read(model, STATE, window)
             there.close()
+
+
+def test_a_read_goes_on_when_its_object_goes(client: Any, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is compacted, archived anew and collected while it is read: the read goes on in what replaced it."""
+    monkeypatch.setattr(parts, "ROW_GROUP_ENTRIES", 500)
+    monkeypatch.setattr(RangeFile, "TAIL", 4096)
+    with new_catalog(client, bucket, replace(AT_ONCE, part_entries=40_000)) as catalog:
+        model = fill(catalog, batches=5, entries=500)
+        archive_all(catalog, PREFIX)
+        reading = catalog.store(PREFIX).read(STATE)
+        found = [*next(reading)]
+        assert len(found) == 500, "a row group of five"
+        first = set(bucket.keys())
+        for target in (model, catalog.store(PREFIX)):
+            target.append(batch(1, 5, writer="late", start=20.0))
+        archive_all(catalog, PREFIX)
+        catalog.clean_bucket()
+        catalog.clean_bucket()
+        assert not first & set(bucket.keys()), "what was planned is gone"
+        found += [entry for block in reading for entry in block]
+        assert found == read(model)
 
 
 # ---------------------------------------------------------------- keys

@@ -132,7 +132,10 @@ class Reader:
         first = int(header["lo"]) if "a" in header else None
         if header["enc"] == PARQUET:
             whole = low <= header["lo"] and high >= header["hi"]
-            yield from self._codec.read(self._file(header, whole), low, high, columns, first=first)
+            try:
+                yield from self._codec.read(self._file(header, whole), low, high, columns, first=first)
+            except FileNotFoundError:  # at the first byte of the object, or at a later one
+                raise BodyGone(header) from None
             return
         body = self._tables.body(header)
         if body is None:
@@ -146,10 +149,7 @@ class Reader:
         if archived is not None:
             if self._objects is None:
                 raise MissingExtra(f"the archive's bucket is not given (--s3-url), {archived['key']}", "s3")
-            try:
-                return self._objects.open(archived["key"], archived["size"])
-            except FileNotFoundError:
-                raise BodyGone(header) from None
+            return self._objects.open(archived["key"], archived["size"])
         if header["chunks"] > 1 and not whole:
             return RangeFile(_Chunks(self._tables, header).range, header["size"])
         body = self._tables.body(header)
