@@ -29,7 +29,7 @@ from .sizes import size
 KILLS, DATABASES = 5, size(1, 10)
 """The stand-in scans, so a new one takes over before the old one has grown slow."""
 WRITERS = 3
-BATCHES_BETWEEN = 6
+BATCHES_BETWEEN = 3
 ENTRIES = 20
 PREFIX = unique_prefix()
 SHARED, LOSS = Track("tracks", "shared"), Track("metrics", "loss")
