@@ -30,9 +30,9 @@ class Options:
     cycles: int = 20
     noisy_entries: int = 65_536
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
-    window_rounds: int = 30
+    window_rounds: int = 24
     archive_entries: int = 131_072
-    memory_seconds: float = 45.0
+    memory_seconds: float = 100.0
     steady_seconds: float = 30.0
     outage_seconds: float = 60.0
     warm_rounds: int = 1

@@ -52,7 +52,10 @@ def _plain_entries(bench: Bench, name: str, way: str) -> int:
 
 
 def memory(bench: Bench) -> None:
-    """The server's resident memory while it takes all that a client can send, every fifth of a second."""
+    """The server's resident memory while it takes all that a client can send, every fifth of a second.
+
+    Upkeep compacts every half minute: with 100 seconds each third has a compaction in it.
+    """
     name = next(iter(bench.databases.running))
     with Dash(bench.folder / "memory", mongo_uri=bench.databases.running[name].uri) as server:
         seconds = bench.options.memory_seconds
