@@ -377,18 +377,22 @@ def remembered_for_ever(patch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 class Hunt(NamedTuple):
-    """A rule to leave out, and a kind of world in which that shows soon; every one of them may also be drawn."""
+    """A rule to leave out, and a kind of world in which that shows soon; every one of them may also be drawn.
+
+    `first` is the seed that the hunt begins with: near one that is known to show it, to save the minute before.
+    """
 
     leave_out: Callable[[pytest.MonkeyPatch], dict[str, Any]]
     faults: Faults | None = None
     options: Mapping[str, Any] = MappingProxyType({})
     steps: int = STEPS
+    first: int = 0
 
 
 DAYS = Faults(0.02, 0.0, 0.0, 0.1, 0.003, {"u": (80,), "e": (0, 10, 20)})
 HUNTS = (
     Hunt(no_grace, Faults(0, 0, 0, 1.0, 0, {"u": (80,), "r": (0, 2, 4), "w": (0, 20, 60)}),
-         {"part_entries": 1, "archive_after_s": 1.0, "actors": "wurrrr"}, 3000),
+         {"part_entries": 1, "archive_after_s": 1.0, "actors": "wurrrr"}, 3000, first=95),
     Hunt(no_batch_key),
     Hunt(stubs_deleted_at_once, Faults(0.02, 0, 0, 0.1, 0, {"u": (80,), "w": (0, 15)}),
          {"archive_after_s": None, "grace_s": 0.0, "actors": "wwwu"}, 2000),
@@ -406,7 +410,7 @@ HUNTS = (
 @pytest.mark.parametrize("hunt", HUNTS, ids=lambda hunt: hunt.leave_out.__name__)
 def test_every_mutant_is_caught(hunt: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rule that is left out shows as a wrong answer; with the rule, the very same run is clean."""
-    for seed in range(MUTANT_RUNS):
+    for seed in range(hunt.first, hunt.first + MUTANT_RUNS):
         try:
             with monkeypatch.context() as patch:
                 run(seed, hunt.faults, hunt.steps, **{**hunt.options, **hunt.leave_out(patch)})
