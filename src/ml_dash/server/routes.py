@@ -155,7 +155,8 @@ FAULT = {
         }
     },
 }
-RECEIPT = {"type": "object", "required": ["applied", "count"], "properties": {"applied": COUNT, "count": COUNT}}
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+RECEIPT = {"type": "object", "required": ["applied", "count"], "properties": {"applied": NUMBER, "count": COUNT}}
 DOCUMENT = {"type": "object"}
 BYTES = {"type": "string", "format": "binary"}
 EVENT = {"type": "object", "properties": {"data": TEXT, "event": {"enum": ["end"]}}, "required": ["data"]}
@@ -222,7 +223,7 @@ APPLIED = Operation(
     "applied",
     "The highest batch number of a writer that is stored; 0 for none.",
     (PREFIX, WRITER),
-    answer={wire.JSON: _object(applied=COUNT)},
+    answer={wire.JSON: _object(applied=NUMBER)},
 )
 FORGET = Operation(
     "DELETE",
