@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-for needed in ("numpy", "pyarrow", "pymongo", "obstore", "httpx2", "uvicorn"):
-    pytest.importorskip(needed)
+pytest.importorskip("numpy")
+pytest.importorskip("pyarrow")
+pytest.importorskip("pymongo")
+pytest.importorskip("obstore")
+pytest.importorskip("httpx2")
+pytest.importorskip("uvicorn")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.catalogue import OURS
