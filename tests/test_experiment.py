@@ -566,6 +566,57 @@ def test_threads_record_together(new_experiment: Callable[..., Experiment]) -> N
             assert values(exp, f"own/{number}") == list(range(400))
 
 
+ENDED_IN_A_HANDLER = """
+from ml_dash.files import Files
+exp = Experiment(PREFIX, dash_root=ROOT)
+inside, leaves = sys.argv[3:5]
+
+def handler(*_):
+    exp.run.complete()
+    if leaves == 'exit':
+        sys.exit(0)
+
+signal.signal(signal.SIGTERM, handler)
+real = getattr(Files, inside)
+
+def interrupted(self, *args, **options):
+    import threading
+    if armed and threading.current_thread() is threading.main_thread():
+        armed.clear()
+        os.kill(os.getpid(), signal.SIGTERM)
+    return real(self, *args, **options)
+
+setattr(Files, inside, interrupted)
+armed = set()
+with exp.run:
+    track = exp.tracks('x')
+    for n in range(50):
+        track.append(_ts=float(n), v=n)
+        if n == 10:
+            armed.add(1)
+        if n % 5 == 0:
+            track.flush()
+    print('not left', exp.status, flush=True)
+"""
+
+
+@pytest.mark.parametrize("inside", ["sync", "replace", "write_at"])
+@pytest.mark.parametrize("leaves", ["exit", "return"])
+def test_a_signal_handler_ends_the_run_wherever_it_comes(
+    root: Path, inside: str, leaves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a flush or an append of its own thread nothing can be let go of: the run ends when the block is left."""
+    monkeypatch.setenv("ML_DASH_JOURNAL", "write")
+    head = "import os, signal, sys\nfrom ml_dash import Experiment\nROOT, PREFIX = sys.argv[1:3]\n"
+    command = [sys.executable, "-c", head + ENDED_IN_A_HANDLER, str(root), PREFIX, inside, leaves]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_run(PREFIX, dash_root=root) as opened:
+        assert opened.status == "completed"
+        seen = values(opened)
+        assert seen == list(range(50)) if leaves == "return" else seen == list(range(len(seen))) and len(seen) > 10
+
+
 SPAWNED = """
 import multiprocessing, sys
 from ml_dash import Experiment

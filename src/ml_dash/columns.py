@@ -154,6 +154,31 @@ def expand(
             ]
 
 
+def times_of(body: list[Any]) -> list[float]:
+    """The timestamps of a decoded column body, as they were given."""
+    return list(_unpack("d", [], body[2], 0, body[1]))
+
+
+def in_order(body: list[Any], times: list[float]) -> list[Any]:
+    """The body with its entries ascending; those of one timestamp stay as they are."""
+    track, n, stamps, columns = body
+    order = sorted(range(n), key=times.__getitem__)
+    return [track, n, _taken(stamps, order), {name: _reordered(column, order) for name, column in columns.items()}]
+
+
+def _reordered(column: list[Any], order: list[int]) -> list[Any]:
+    if len(column) == 1:
+        return [[column[0][place] for place in order]]
+    code, shape, raw = column
+    return [code, shape, _taken(raw, order)]
+
+
+def _taken(raw: bytes, order: list[int]) -> bytes:
+    """Items of one size in another order."""
+    size = len(raw) // len(order)
+    return b"".join([raw[place * size : (place + 1) * size] for place in order])
+
+
 def ascending_texts(body: list[Any]) -> Iterator[tuple[bytes, float, float, int]] | None:
     """The lines of a decoded column body as text straight from its arrays, with first and last timestamp and count.
 

@@ -24,7 +24,7 @@ from .batches import LARGE_BODY, Group, apart
 from .columns import expand, is_columns
 from .entry import decode_body
 from .errors import StoreCorrupt
-from .files import FILES, Files
+from .files import FILES, Files, is_held_here
 from .journal import Journal
 from .journal_files import BIRTH, FIRST_RECORD, Mark, segment_path
 from .journal_reader import Stream, is_dead, streams
@@ -107,8 +107,8 @@ class Drain:
     ) -> None:
         self._folder, self._store, self._journal, self._files = folder, store, journal, files
         self._durable, self._pace, self._batch_bytes = durable, pace, batch_bytes
-        self._mutex = threading.RLock()
-        self._busy = False
+        self.mutex = threading.RLock()
+        self._lock_fd = -1
         self._own = Stream(journal.path, files) if journal is not None else None
         self.damage: list[str] = []
         self.observe: Callable[[Batch], None] | None = None
@@ -119,22 +119,29 @@ class Drain:
     @contextmanager
     def exclusively(self) -> Iterator[bool]:
         """The drain lock, among threads and processes; False inside a pass of the same thread (a signal handler)."""
-        with self._mutex:
-            if self._busy:
-                yield False
-                return
-            # Busy before the lock is taken: a handler that came in between would wait for this very thread for ever.
-            self._busy = True
-            try:
+        if is_held_here(self.mutex):
+            yield False
+            return
+        with self.mutex:
+            # One descriptor for all passes: where Ctrl-C keeps it from being unlocked, the next pass has the lock, and
+            # gives it back, instead of waiting for this very process.
+            if self._lock_fd < 0:
                 self._files.make_folder(self._folder)
-                fd = self._files.open_lock(self._folder / ".drain")
-                try:
-                    self._files.lock(fd, wait=True)
-                    yield True
-                finally:
-                    self._files.close_lock(fd)
+                self._lock_fd = self._files.open_lock(self._folder / ".drain")
+            try:
+                self._files.lock(self._lock_fd, wait=True)
+                yield True
             finally:
-                self._busy = False
+                self._files.unlock(self._lock_fd)
+                if self._journal is None:  # a recovery: there is no next pass
+                    self.close()
+
+    def close(self) -> None:
+        """Let go of the drain lock's file; the next pass opens it again."""
+        with self.mutex:
+            fd, self._lock_fd = self._lock_fd, -1
+            if fd >= 0:
+                self._files.close_lock(fd)
 
     def run(self, upto: Mark | None = None, *, clean: bool = False, final: bool = False) -> None:
         """One pass: everything dead writers left, then the own journal up to a mark (default: its end now).
@@ -228,8 +235,8 @@ class Drain:
 
     def after_fork_in_child(self) -> None:
         """A pass that was under way goes on in the parent only."""
-        self._mutex = threading.RLock()
-        self._busy = False
+        self.mutex = threading.RLock()
+        self._lock_fd = -1  # closed by `files.drop_locks`
 
     def _remove_leftovers(self) -> None:
         """Folders of processes that died while they made or removed a journal hold nothing that is needed."""
@@ -269,7 +276,7 @@ class Drain:
             self.observe(batch)
         try:
             self._store.append(batch)
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             sound = [body for body in batch.bodies if self._is_sound(stream, body, batch.tracks)]
             if len(sound) == len(batch.bodies):
                 raise

@@ -249,6 +249,10 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+_process_limits = threading.RLock()
+"""Both limits are the process's: two at once would put back each other's."""
+
+
 def on_fresh_stack(function: Callable[..., T], *args: Any) -> T:
     """Run on a thread of its own with a deep stack: entries nested as deep as append took them need it."""
     outcome: list[Any] = []
@@ -259,15 +263,16 @@ def on_fresh_stack(function: Callable[..., T], *args: Any) -> T:
         except BaseException as error:
             outcome.extend((False, error))
 
-    limit, size = sys.getrecursionlimit(), threading.stack_size(256 << 20)
-    try:
-        sys.setrecursionlimit(max(limit * 4, 20_000))
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-    finally:
-        sys.setrecursionlimit(limit)
-        threading.stack_size(size)
+    with _process_limits:
+        limit, size = sys.getrecursionlimit(), threading.stack_size(256 << 20)
+        try:
+            sys.setrecursionlimit(max(limit * 4, 20_000))
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+        finally:
+            sys.setrecursionlimit(limit)
+            threading.stack_size(size)
     if not outcome[0]:
         raise outcome[1]
     return outcome[1]  # type: ignore[no-any-return]

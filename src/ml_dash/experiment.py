@@ -133,6 +133,9 @@ class Experiment(ExperimentAnalysis):
         session = self._session
         if session is None:
             raise NotOpen(f"{self.prefix} is not open")
+        if session.is_interrupted():
+            self.run._wanted = (status, error)
+            return
         journal = session.journal
         is_child = journal is not None and (journal.is_forked or journal.writer != self._process)
 
@@ -263,10 +266,14 @@ class Run:
 
     The run ends as "completed", as "failed" when an exception leaves the block (it propagates), as "cancelled" on
     Ctrl-C. A run whose process died is "crashed"; opening it again recovers every entry whose append had returned.
+
+    A signal handler may end the run. Where it interrupted an append, a flush or a read of its own thread, the run ends
+    as the handler said when the block is left or the program ends, not before.
     """
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
+        self._wanted: tuple[str, str | None] | None = None
 
     def start(self) -> Experiment:
         """Open the experiment for recording; a finished one goes on. Returns the experiment.
@@ -293,8 +300,11 @@ class Run:
         self._finish(run_record.CANCELLED)
 
     def _finish(self, status: str, error: str | None = None) -> None:
-        atexit.unregister(self._at_exit)
+        status, error = self._wanted or (status, error)
         self._experiment._end(status, error)
+        if self._experiment._session is None:
+            self._wanted = None
+            atexit.unregister(self._at_exit)
 
     def _at_exit(self) -> None:
         """The program ended without ending the run."""

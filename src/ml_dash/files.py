@@ -15,11 +15,13 @@ Tests hand in a subclass to fail or record chosen calls.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 if sys.platform == "win32":
     import msvcrt
@@ -174,6 +176,10 @@ class Files:
             fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                error.add_note("no file locks on this file system, which keep processes apart: use another dash_root")
+            raise
         return True
 
     def unlock(self, fd: int) -> None:
@@ -207,6 +213,12 @@ class Files:
         self.replace(temporary, path)
         if durable:
             self.sync_folder(path.parent)
+
+
+def is_held_here(lock: Any) -> bool:
+    """Whether the current thread holds an RLock: inside a signal handler, that it interrupted who holds it."""
+    held: bool = lock._is_owned()
+    return held
 
 
 _locks: set[int] = set()

@@ -106,6 +106,8 @@ class Journal(Segments):
         line = b"\n" * self._torn + table_line(track, track_id)
         self._torn = True
         self._files.write(self._table_fd, line)
+        if self._durability == "strict":  # before a body that needs it
+            self._files.sync(self._table_fd)
         self._torn = False
 
     def tracks(self) -> dict[int, Track]:
@@ -179,7 +181,6 @@ class Journal(Segments):
         if record.memory is None:
             self._files.write_at(record.fd, record.record, record.start)
             if self._durability == "strict":
-                self._files.sync(self._table_fd)
                 self._files.sync(record.fd)
         # From here on no call: a signal handler finds the record unfinished, or published.
         else:

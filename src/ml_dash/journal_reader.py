@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,22 @@ class Piece(NamedTuple):
     ends: list[int]
 
 
+_TABLES = 256
+_tables: dict[Path, tuple[tuple[int, int, int], Mapping[int, Track]]] = {}
+"""The tables of streams as they were parsed last, with the state of the file."""
+
+
+def _parse_table(table: bytes) -> Mapping[int, Track]:
+    found: dict[int, Track] = {}
+    for line in table.split(b"\n"):
+        try:
+            row = json.loads(line)
+            found[int(row["id"])] = Track(str(row["kind"]), str(row["topic"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # torn: nothing was appended under it; damaged: its entries are set aside (`drain.py`)
+    return found
+
+
 @dataclass(slots=True)
 class Stream:
     """One writer's journal as files on disk; nothing is held open and nothing is changed."""
@@ -46,20 +62,20 @@ class Stream:
         """The writer's id, which is the folder's name."""
         return self.path.name
 
-    def tracks(self) -> dict[int, Track]:
+    def tracks(self) -> Mapping[int, Track]:
         """The tracks by their number in this stream's bodies; a torn line names nothing that was appended."""
-        found: dict[int, Track] = {}
+        path = self.path / "tracks"
         try:
-            table = self.files.read(self.path / "tracks")
+            stat = os.stat(path)
         except FileNotFoundError:
-            return found
-        for line in table.split(b"\n"):
-            try:
-                row = json.loads(line)
-                found[int(row["id"])] = Track(str(row["kind"]), str(row["topic"]))
-            except (ValueError, KeyError, TypeError):
-                continue  # torn: nothing was appended under it; damaged: its entries are set aside (`drain.py`)
-        return found
+            return {}
+        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        known = _tables.get(path)
+        if known is None or known[0] != seen:  # it has a line for each topic, and every read asks
+            if len(_tables) >= _TABLES:
+                _tables.clear()
+            known = _tables[path] = (seen, _parse_table(self.files.read(path)))
+        return known[1]
 
     def segments(self) -> list[int]:
         """The numbers of the segments that exist, ascending."""

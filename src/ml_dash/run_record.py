@@ -91,7 +91,7 @@ def git_state() -> dict[str, Any] | None:
     import subprocess
 
     def git(*words: str) -> str:
-        done = subprocess.run(("git", *words), capture_output=True, timeout=2.0, check=True)
+        done = subprocess.run(("git", "--no-optional-locks", *words), capture_output=True, timeout=2.0, check=True)
         return done.stdout.decode(errors="backslashreplace").strip()
 
     try:

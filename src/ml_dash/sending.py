@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -114,7 +114,7 @@ class Sender:
             raise
 
     def _send_from(
-        self, stream: Stream, tracks: dict[int, Track], sent: Sent, end: Mark | None, soft: Mark | None, size: int
+        self, stream: Stream, tracks: Mapping[int, Track], sent: Sent, end: Mark | None, soft: Mark | None, size: int
     ) -> bool:
         """Send what follows a batch; False where a batch was cut and the rest has to be looked at anew."""
         most = min(BATCH_ENTRIES * size, self._most.get(stream.path, BATCH_ENTRIES * size))
@@ -130,7 +130,7 @@ class Sender:
 
     # -------------------------------------------------------------- going on where somebody stopped
 
-    def _settle(self, stream: Stream, tracks: dict[int, Track]) -> Sent:
+    def _settle(self, stream: Stream, tracks: Mapping[int, Track]) -> Sent:
         """Have the batch that was sent last on the server for certain, and say how far the stream is."""
         sent = read_sent(stream)
         if self._store.applied(sent.writer) > sent.number:
@@ -145,7 +145,7 @@ class Sender:
         log.warning("%s was used by another sender as well; sending goes on under another name", stream.writer)
         return Sent(0, start, start, f"{stream.writer}.{secrets.token_hex(6)}")
 
-    def _send_again(self, stream: Stream, tracks: dict[int, Track], sent: Sent) -> Sent:
+    def _send_again(self, stream: Stream, tracks: Mapping[int, Track], sent: Sent) -> Sent:
         """The frozen batch once more: the server knows whether it has it, and whether it is another one."""
         one = Range(sent.start, [], [], [])
         for piece in stream.pieces(sent.start, sent.end, living=False):
@@ -164,7 +164,7 @@ class Sender:
         write_sent(stream, sent, durable=self._durable)
         return sent
 
-    def _deliver(self, stream: Stream, tracks: dict[int, Track], one: Range, sent: Sent) -> Sent:
+    def _deliver(self, stream: Stream, tracks: Mapping[int, Track], one: Range, sent: Sent) -> Sent:
         """Get a frozen batch to the server, or the part of it that can be had; what arrived is returned."""
         while True:
             left = [body for place, body in enumerate(one.bodies) if place not in sent.without]
@@ -219,7 +219,7 @@ class Sender:
     # -------------------------------------------------------------- what the server does not take
 
     def _without_bad(
-        self, stream: Stream, tracks: dict[int, Track], one: Range, sent: Sent, error: wire.Refused
+        self, stream: Stream, tracks: Mapping[int, Track], one: Range, sent: Sent, error: wire.Refused
     ) -> Sent:
         """Set the named entries aside, and freeze the others under a new number."""
         places = [place for place in range(len(one.bodies)) if place not in sent.without]
@@ -229,7 +229,7 @@ class Sender:
         self._set_aside(stream, tracks, one, named)
         return self._freeze(stream, one, sent, tuple(sorted({*sent.without, *named})))
 
-    def _set_aside(self, stream: Stream, tracks: dict[int, Track], one: Range, named: dict[int, str]) -> None:
+    def _set_aside(self, stream: Stream, tracks: Mapping[int, Track], one: Range, named: dict[int, str]) -> None:
         bodies = [one.bodies[place] for place in named]
         write_dead_letters(self._letters, stream, tracks, bodies, list(named.values()))
         self.refused += len(named)
@@ -237,7 +237,7 @@ class Sender:
         log.error("the server refused %d entries, kept in %s: %s", len(named), self._letters, first)
 
     def _after_fault(
-        self, stream: Stream, tracks: dict[int, Track], one: Range, sent: Sent, error: Exception
+        self, stream: Stream, tracks: Mapping[int, Track], one: Range, sent: Sent, error: Exception
     ) -> tuple[Range, Sent]:
         """Raise, to be tried again later; or give the half of a batch that meets nothing but errors of its own."""
         status = getattr(error, "status", 400 if not isinstance(error, StoreUnavailable) else 0)

@@ -16,7 +16,7 @@ from .background import Background, Pace
 from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
 from .errors import NotOpen, StoreUnavailable
-from .files import FILES, Files
+from .files import FILES, Files, is_held_here
 from .journal import Journal
 from .journal_reader import is_alive, streams
 from .journal_segments import SEGMENT_BYTES
@@ -111,6 +111,7 @@ class Session:
             try:
                 self._files.remove_folder(self.journal.path)
             finally:
+                self._drain.close()
                 self.journal.release()
             raise
         self.journal.prepare()  # the first append meets a segment that is there
@@ -241,6 +242,7 @@ class Session:
         finally:
             if self._delivery is not None:
                 self._delivery.end()
+            self._drain.close()
             self.journal.release()
             self.store.close()
         if told:
@@ -248,6 +250,14 @@ class Session:
 
             for text in told:
                 tell(text)
+
+    def is_interrupted(self) -> bool:
+        """Whether this is a signal handler inside an append, a flush or a read of its own thread: what those hold
+        cannot be let go of in there."""
+        if self.journal is None:
+            return False
+        locks = (self.journal.lock, self._drain.mutex, getattr(self.store, "mutex", None))
+        return any(lock is not None and is_held_here(lock) for lock in locks)
 
     def _finish(self, journal: Journal, closing: Callable[[], None]) -> list[str]:
         """Store and send what is left; returns what the user has to be told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import replace
 from math import nan
@@ -59,6 +60,19 @@ class View:
                     log.warning("reading without a journal: %s", error)
         return found
 
+    def _all_pending(self, kind: str) -> dict[str, list[Entry]]:
+        """By topic what `pending` gives, each journal read once."""
+        found: dict[str, list[Entry]] = {}
+        for stream in self._streams():
+            topics = {number: track.topic for number, track in stream.tracks().items() if track.kind == kind}
+            if topics:
+                try:
+                    for number, entry in _numbered(stream, self._behind(stream), topics.keys()):
+                        found.setdefault(topics[number], []).append(entry)
+                except StoreCorrupt as error:
+                    log.warning("reading without a journal: %s", error)
+        return found
+
     def _behind(self, stream: Stream) -> Mark:
         """Where the part of a stream begins that the store has not applied."""
         again, first, _ = not_applied(stream, self._applied(stream.writer))
@@ -74,7 +88,7 @@ class View:
     def tracks(self, kind: str) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic, what journals still hold included."""
         # Journals first, as when reading: what is moved in between is then in the store's answer.
-        pending = {topic: self.pending(Track(kind, topic)) for topic in self.pending_topics(kind)}
+        pending = self._all_pending(kind)
         found = {info.topic: info for info in self._store.tracks(kind)}
         for topic, waiting in pending.items():
             if waiting:
@@ -101,7 +115,9 @@ class View:
         return replace(known, count=count, first_timestamp=first, last_timestamp=last, columns=columns)
 
     def _streams(self) -> list[Stream]:
-        return streams(self._folder, self._files) if self._folder is not None else []
+        """The journals in the order in which they will be applied: what dead writers left comes first."""
+        found = streams(self._folder, self._files) if self._folder is not None else []
+        return sorted(found, key=is_alive) if len(found) > 1 else found
 
     def _read_merged(self, track: Track, window: Window) -> Iterator[list[Entry]]:
         # Journals first: what a drain moves in between is then found twice, and merges with its twin.
@@ -146,7 +162,16 @@ def _nonempty(block: list[Entry]) -> Iterator[list[Entry]]:
         yield block
 
 
-def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, end: float | None) -> Iterator[Entry]:
+def _entries(
+    stream: Stream, first: Mark, ids: AbstractSet[int], start: float | None, end: float | None
+) -> Iterator[Entry]:
+    return (entry for _, entry in _numbered(stream, first, ids, start, end))
+
+
+def _numbered(
+    stream: Stream, first: Mark, ids: AbstractSet[int], start: float | None = None, end: float | None = None
+) -> Iterator[tuple[int, Entry]]:
+    """Entries of some tracks in the order of appending, each with its track's number."""
     low = float("-inf") if start is None else start
     high = float("inf") if end is None else end
     for raw in stream.bodies(first, living=is_alive(stream)):
@@ -156,14 +181,14 @@ def _entries(stream: Stream, first: Mark, ids: set[int], start: float | None, en
             if stamp is not None and not low <= stamp <= high:
                 continue
             body = decode_body(raw)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, RecursionError):
             continue  # what nobody can read; the drain sets it aside and says so
         rows = expand(body, start, end) if is_columns(body) else iter([[(body[1], body[2])]])
         for timestamp, fields in (row for block in rows for row in block):
             if low <= timestamp <= high:
                 entry = from_line(to_line(timestamp, fields))
                 if entry is not None:
-                    yield entry
+                    yield body[0], entry
 
 
 def _appended(stored: TrackInfo | None, waiting: list[Entry], kind: str) -> TrackInfo | None:

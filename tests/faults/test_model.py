@@ -61,7 +61,8 @@ class Recorder(RuleBasedStateMachine):
         self.tracks: dict[str, dict[float, dict[str, Any]]] = {topic: {} for topic in TOPICS}
         self.sequence: list[int] = []
         self.pending: dict[int, list[tuple[str, Any, Any]]] = {}
-        self.dead: list[list[tuple[str, Any, Any]]] = []
+        self.dead: list[tuple[str, list[tuple[str, Any, Any]]]] = []
+        """What those who are gone left, with the names of their journals, in whose order it is committed."""
         self.numbers = itertools.count()
 
     # ---------------------------------------------------------- the model
@@ -75,26 +76,29 @@ class Recorder(RuleBasedStateMachine):
         changes.clear()
 
     def _commit_dead(self) -> None:
-        for changes in self.dead:
+        for changes in self._left():
             self._commit(changes)
         self.dead.clear()
+
+    def _left(self) -> list[list[tuple[str, Any, Any]]]:
+        return [changes for _, changes in sorted(self.dead, key=lambda one: one[0])]
+
+    def _name(self, writer: int) -> str:
+        journal = self.open[writer].session.journal
+        assert journal is not None
+        return journal.writer
 
     def _now(self, topic: str) -> dict[float, dict[str, Any]]:
         """A track with everything that is not committed."""
         seen = {at: dict(what) for at, what in self.tracks[topic].items()}
-        for changes in [*self.dead, *(self.pending[writer] for writer in self._by_age())]:
+        for changes in [*self._left(), *(self.pending[writer] for writer in self._by_age())]:
             for where, at, what in changes:
                 if where == topic:
                     seen.setdefault(at + 0.0, {}).update(what)
         return seen
 
     def _by_age(self) -> list[int]:
-        def name(writer: int) -> str:
-            journal = self.open[writer].session.journal
-            assert journal is not None
-            return journal.writer
-
-        return sorted(self.open, key=name)
+        return sorted(self.open, key=self._name)
 
     # ---------------------------------------------------------- opening and ending
 
@@ -113,9 +117,10 @@ class Recorder(RuleBasedStateMachine):
         """A writer that is there closes or is killed; one that is not there starts."""
         if writer not in self.open:
             return self._start(writer)
+        name = self._name(writer)
         recording = self.open.pop(writer)
         if how == "kill":
-            self.dead.append(self.pending.pop(writer))
+            self.dead.append((name, self.pending.pop(writer)))
             recording.die()
         else:
             recording.close()
@@ -214,7 +219,7 @@ class Recorder(RuleBasedStateMachine):
     @rule(writer=writers, first=st.integers(0, 20), limit=st.none() | st.integers(0, 10))
     def read_sequences(self, writer: int, first: int, limit: int | None) -> None:
         """Every entry once, in the order of commits, with its index."""
-        pending = [*self.dead, *(self.pending[one] for one in self._by_age())]
+        pending = [*self._left(), *(self.pending[one] for one in self._by_age())]
         wanted = self.sequence + [what for changes in pending for topic, _, what in changes if topic == "metric"]
         recording = self.open[self._one(writer)]
         last = None if limit is None else first + limit
@@ -238,7 +243,7 @@ class Recorder(RuleBasedStateMachine):
         try:
             for writer, recording in list(self.open.items()):
                 if writer:
-                    self.dead.append(self.pending[writer])
+                    self.dead.append((self._name(writer), self.pending[writer]))
                     recording.die()
                 else:
                     recording.close()

@@ -134,8 +134,8 @@ def recover(prefixes: tuple[str, ...], dash_root: str, as_json: bool) -> int:
 
 def _recovered(catalog: LocalCatalog, prefix: str) -> dict[str, Any]:
     from ..drain import Drain
-    from ..spool import JOURNALS
     from ..journal_reader import is_alive, streams
+    from ..spool import JOURNALS
 
     folder = catalog.folder(prefix) / JOURNALS
     dead = [stream for stream in streams(folder) if not is_alive(stream)]

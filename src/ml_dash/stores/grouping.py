@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ..columns import ascending_texts, expand
+from ..columns import ascending_texts, expand, in_order, times_of
 from ..entry import decode_bodies, decode_body
 from ..line import to_lines
 from ..store import Batch, Track
@@ -126,6 +126,11 @@ class Arrivals:
         for timestamp, fields in entries:
             self._one(timestamp, fields.keys())
 
+    def stamps(self, times: Sequence[float], fields: AbstractSet[str]) -> None:
+        """Entries with the same fields, in the order they came in."""
+        for timestamp in times:
+            self._one(timestamp, fields)
+
     def _one(self, timestamp: float, fields: AbstractSet[str]) -> None:
         if self.newest is not None and timestamp <= self.newest:
             self.late += timestamp < self.newest
@@ -157,6 +162,13 @@ def ascending_lines(
 def _column_lines(body: list[Any], pace: Callable[[], None], arrivals: Arrivals) -> Iterator[Lines]:
     """As text straight from the arrays where that is exact, else entry by entry."""
     texts = ascending_texts(body)
+    if texts is None:
+        times = times_of(body)
+        if not all(map(operator.le, times, times[1:])):  # sorted as a whole: slices would all overlap
+            arrivals.stamps(times, body[3].keys())
+            arrivals = Arrivals()
+            body = in_order(body, times)
+            texts = ascending_texts(body)
     if texts is None:
         for entries in expand(body):
             yield from _merged_lines(entries, pace, arrivals)

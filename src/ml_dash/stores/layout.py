@@ -30,6 +30,7 @@ class Layout:
         self._known: dict[Track, Path] = {}
         self._read: dict[Path, tuple[tuple[int, int], str | None]] = {}
         self._names: dict[str, _Names] = {}
+        self._looked: dict[str, int | None] = {}
 
     def find(self, track: Track) -> Path | None:
         """The data file of a series, or None where nobody recorded it."""
@@ -38,7 +39,14 @@ class Layout:
         known = self._known.get(track)
         if known is not None and self._topic_of(known.parent) == track.topic:
             return known
-        return self.topics(track.kind).get(track.topic)
+        return None if self._is_missing(track) else self.topics(track.kind).get(track.topic)
+
+    def _is_missing(self, track: Track) -> bool:
+        """Whether the last look at all folders still tells that there is no such series."""
+        if self._looked.get(track.kind, -1) != _changed(self.root / track.kind):
+            return False
+        own, beside = (folder_for(track.topic, lambda _, taken=taken: taken) for taken in (None, ""))  # type: ignore[misc]
+        return not any(os.path.lexists(self.root / track.kind / name) for name in (own, beside))
 
     def claim(self, track: Track) -> Path:
         """The data file of a series, its folder created. Only under the store's lock."""
@@ -85,6 +93,7 @@ class Layout:
             path = self.root / LOGS / "logs.jsonl"
             return {"logs": path} if path.is_file() else {}
         found: dict[str, Path] = {}
+        self._looked[kind] = _changed(self.root / kind)
         for folder in self._scan(kind):
             topic = self._topic_of(Path(folder.path)) if folder.is_dir() else None
             if topic is not None and (topic not in found or folder.name == topic.replace("/", "_")):

@@ -64,7 +64,7 @@ class LocalStore(LocalReader):
         """The experiment's lock, among threads by a mutex and among processes by the lock file."""
         if self._readonly:
             raise NotOpen(f"{self.folder} is open for reading only")
-        with self._mutex:
+        with self.mutex:
             self._check_open()
             self._depth += 1
             try:
@@ -160,9 +160,8 @@ class LocalStore(LocalReader):
 
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
-        with self._mutex:
-            self._check_open()
-            return self._state.read().writers.get(writer, 0)
+        self._check_open()
+        return self._state.read().writers.get(writer, 0)  # replaced as a whole: no lock, for readers do not wait
 
     def forget(self, writer: str) -> None:
         """The writer will never send a batch again."""
@@ -251,7 +250,7 @@ class LocalStore(LocalReader):
 
     def close(self) -> None:
         """Release the lock file; no further use."""
-        with self._mutex:
+        with self.mutex:
             self._closed = True
             if self._lock_fd >= 0 and self._process == os.getpid():
                 self._files.close_lock(self._lock_fd)
@@ -259,7 +258,7 @@ class LocalStore(LocalReader):
 
     def after_fork_in_child(self) -> None:
         """What was under way goes on in the parent only."""
-        self._mutex, self._depth, self._holds_lock = threading.RLock(), 0, False
+        self.mutex, self._depth, self._holds_lock = threading.RLock(), 0, False
         self._data.clear()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ..schema import observe, summary
 from ..store import MERGED, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .datafile import DataFile
 from .derived import BESIDE, NOTHING, Derived
+from .index import Block
 from .layout import Layout
 from .state import StateFile
 from .sweep import sweep
@@ -40,7 +42,7 @@ class LocalReader:
 
     def __init__(self, folder: Path, files: Files, readonly: bool, derive: Derived | None) -> None:
         self.folder, self._files, self._readonly = folder, files, readonly
-        self._mutex = threading.RLock()
+        self.mutex = threading.RLock()
         self._depth = 0
         self._layout = Layout(folder, files)
         self._state = StateFile(folder / ".state", files)
@@ -52,7 +54,7 @@ class LocalReader:
     @contextmanager
     def settled(self) -> Iterator[None]:
         """No append is under way while this is entered, where the lock can be taken."""
-        with self._mutex:
+        with self.mutex:
             fd = -1
             if self._depth == 0:  # else this thread holds it: a signal handler that reads, inside an append
                 try:
@@ -104,12 +106,10 @@ class LocalReader:
             if snapshot.is_sorted:
                 parts: Iterator[list[Entry]] = snapshot.load_together()
             else:
-                swept = sweep(snapshot.blocks, snapshot.load)
-                parts = (snapshot.load(part) if isinstance(part, tuple) else part for part in swept)
+                load = partial(_within, low, high, snapshot.load)  # a late block may reach far beyond the window
+                parts = (load(part) if isinstance(part, tuple) else part for part in sweep(snapshot.blocks, load))
             for entries in parts:
-                if entries and (entries[0]["timestamp"] < low or entries[-1]["timestamp"] > high):
-                    entries = [entry for entry in entries if low <= entry["timestamp"] <= high]
-                yield entries
+                yield _between(entries, low, high)
 
     def table(self, track: Track) -> pa.Table | None:
         """A track's columns as an Arrow table (`formats/arrow.py`), from its sidecar; None where nobody recorded it.
@@ -239,3 +239,14 @@ class LocalReader:
         if found is None:
             raise StoreCorrupt(f"{path} is no JSON object; move it away or mend it")
         return found
+
+
+def _within(low: float, high: float, load: Callable[[Block], list[Entry]], block: Block) -> list[Entry]:
+    return _between(load(block), low, high)
+
+
+def _between(entries: list[Entry], low: float, high: float) -> list[Entry]:
+    """Those of ascending entries that lie in a window."""
+    if entries and (entries[0]["timestamp"] < low or entries[-1]["timestamp"] > high):
+        return [entry for entry in entries if low <= entry["timestamp"] <= high]
+    return entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 
 from ..entry import merge
 from ..store import Entry
@@ -24,6 +25,7 @@ def sweep(blocks: Sequence[Block], load: Callable[[Block], list[Entry]]) -> Iter
     """
     order = sorted(range(len(blocks)), key=lambda number: (blocks[number].first, number))
     waiting: Arrivals = {}
+    stamps: list[float] = []  # those of `waiting`, as a heap
     for place, number in enumerate(order):
         block = blocks[number]
         following = blocks[order[place + 1]].first if place + 1 < len(order) else float("inf")
@@ -31,18 +33,23 @@ def sweep(blocks: Sequence[Block], load: Callable[[Block], list[Entry]]) -> Iter
             yield block
         else:
             for entry in load(block):
-                waiting.setdefault(entry["timestamp"], []).append((number, entry))
-            done = _leave(waiting, following)
+                timestamp = entry["timestamp"]
+                known = waiting.get(timestamp)
+                if known is None:
+                    waiting[timestamp] = [(number, entry)]
+                    heappush(stamps, timestamp)
+                else:
+                    known.append((number, entry))
+            done = _leave(waiting, stamps, following)
             if done:
                 yield done
 
 
-def _leave(waiting: Arrivals, before: float) -> list[Entry]:
+def _leave(waiting: Arrivals, stamps: list[float], before: float) -> list[Entry]:
     """Take out what no later block can add to."""
-    stamps = [timestamp for timestamp in waiting if timestamp < before]
     found: list[Entry] = []
-    for timestamp in sorted(stamps):
-        arrivals = waiting.pop(timestamp)
+    while stamps and stamps[0] < before:
+        arrivals = waiting.pop(heappop(stamps))
         arrivals.sort(key=lambda arrival: arrival[0])
         found.extend(merge(entry for _, entry in arrivals))
     return found
