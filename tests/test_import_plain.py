@@ -106,8 +106,10 @@ def test_what_is_not_plain_is_left_to_python(name: str, tmp_path: Path, monkeypa
 
 
 CELLS = st.sampled_from(
-    ["1", "2.5", "-3", "1e5", ".5", "5.", "007", "-0", "+4", "9007199254740993", "1_0", "0x1", "nan", "inf", " 6 "]
-    + ["true", "False", "x", "NA", "", '"q"', " ", "#"]
+    [
+        "1", "2.5", "-3", "1e5", ".5", "5.", "007", "-0", "+4", "9007199254740993", "1_0", "0x1", "nan", "inf", " 6 ",
+        "true", "False", "x", "NA", "", '"q"', " ", "#",
+    ]
 )
 
 

@@ -30,6 +30,27 @@ def test_log_and_read(experiment: Experiment) -> None:
     ]
 
 
+def test_fields_whose_names_are_no_python_names(experiment: Experiment) -> None:
+    """A mapping may come first, as other loggers take it; named fields win."""
+    train = experiment.metrics("train").log({"train/loss": 0.5, "epoch": 1}, epoch=2)
+    assert {**train.read()["entries"][0], "timestamp": 0} == {"index": 0, "timestamp": 0, "train/loss": 0.5, "epoch": 2}
+    with pytest.raises(InvalidEntry, match="takes fields or a mapping, got list"):
+        train.log([1])  # type: ignore[arg-type]
+
+
+def test_the_tail_of_a_long_series(experiment: Experiment) -> None:
+    """The last entries, also beyond the end, stored and waiting, without those before them."""
+    series = experiment.metrics("train")
+    for n in range(5000):
+        series.log(n=n)
+    experiment.tracks.flush()
+    series.log(n=5000)
+    assert len(series) == 5001
+    for start, limit in ((4998, None), (4998, 10), (5000, 5), (5001, 5), (6000, None)):
+        found = series.read(start, limit)["entries"]
+        assert [(entry["index"], entry["n"]) for entry in found] == [(n, n) for n in range(start, 5001)]
+
+
 @pytest.mark.parametrize("flushed", [0, 5, 10])
 @pytest.mark.parametrize(
     ("start", "limit", "expected"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_set_and_get(experiment: Experiment) -> None:
     assert params.get("arm.gripper.force") == 40.0
     assert [params.get(name, "none") for name in ("arm.x", "arm.dof.x", "x", "x.y", "", ".", "arm.")] == ["none"] * 7
     assert params.get("seed", 1) is None
+
+
+def test_what_argparse_parsed(experiment: Experiment) -> None:
+    """A namespace is as good as a mapping; what is neither is refused by its type."""
+    experiment.params.set(Namespace(lr=0.1, seed=3), seed=4)
+    assert experiment.params.get() == {"lr": 0.1, "seed": 4}
+    with pytest.raises(InvalidEntry, match="takes a mapping or names, got list"):
+        experiment.params.set([1])  # type: ignore[arg-type]
 
 
 def test_dicts_merge_and_all_else_is_replaced(experiment: Experiment) -> None:

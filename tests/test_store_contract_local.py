@@ -314,7 +314,7 @@ def test_lines_of_an_interrupted_batch_are_not_read(store: LocalStore, place: Pa
 def test_another_writer_comes_before_the_interrupted_batch(
     store: LocalStore, place: Path, torn: int, begun: bool
 ) -> None:
-    """A client's batch may reach a restarted server before the one it died with: neither is lost, neither is doubled."""
+    """A client's batch may reach a restarted server before the one it died with: none is lost, none is doubled."""
     first, second = Writer(store, [LOSS]), Writer(store, [LOSS, STATE], name="ef" * 14)
     if begun:
         first.send(body(1.0, loss=1))

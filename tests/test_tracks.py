@@ -448,6 +448,23 @@ def check_window(track: Any, model: dict[float, dict[str, Any]], start: float, e
     assert same(unordered(track.read(start, end, columns)["entries"]), unordered(expected))
 
 
+@pytest.mark.parametrize("at", [0, 31, 32, 60])
+@pytest.mark.parametrize(
+    "special", [math.nan, math.inf, -math.inf, np.float32("nan"), "NaN", "Infinity", "null", "To Infinity"]
+)
+def test_none_beside_what_json_lacks(experiment: Experiment, special: Any, at: int) -> None:
+    """An optional field that is None, in the same piece of entries as a NaN or a text that looks like one."""
+    track = experiment.tracks("x")
+    wanted = []
+    for n in range(70):
+        fields = {"n": n, "maybe": None, "bytes": b"\xcb\x7f\xf8", **({"v": [special, 1.0]} if n == at else {})}
+        track.append(_ts=float(n), **fields)
+        wanted.append({"timestamp": float(n), **fields, "bytes": "y3/4"})
+    if isinstance(special, np.float32):
+        wanted[at]["v"] = [math.nan, 1.0]
+    assert same(track.flush().list_entries(), wanted)
+
+
 def test_counting_reads_no_entry(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     """The length of a track whose file ascends comes from its index, and what waits in the journal is added."""
     track = experiment.tracks("x").extend(_ts=[float(n) for n in range(5000)], n=list(range(5000))).flush()

@@ -42,7 +42,7 @@ def server_url(url: str | None) -> str | None:
     url = url if url is not None else os.environ.get("ML_DASH_URL")
     if not url:
         return None
-    from .stores.http import checked_url
+    from .stores.connection import checked_url
 
     return checked_url(url)
 

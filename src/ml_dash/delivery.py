@@ -18,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .background import Pace
-from .documents import Outgoing
-from .documents import Remote as Remote
+from .documents import Outgoing, Remote
 from .drain import read_boundary
 from .errors import MlDashError, NotDelivered, NotOpen, StoreUnavailable, Unauthorized
 from .files import FILES, Files

@@ -45,7 +45,8 @@ def check_timestamp(value: Any, topic: str = "") -> float:
     where = f" on topic {topic!r}" if topic else ""
     number = _plain_number(value)
     if number is None:
-        raise InvalidEntry(f"_ts{where} must be a number of seconds, got {type(value).__name__} {_short(value)}")
+        hint = "; use its .timestamp()" if hasattr(value, "timestamp") else ""
+        raise InvalidEntry(f"_ts{where} must be a number of seconds, got {type(value).__name__} {_short(value)}{hint}")
     if isinstance(number, int) and abs(number) >= MAX_EXACT_INT:
         shown = _short(number)
         raise InvalidEntry(f"_ts{where} is the integer {shown}, which seconds as float64 cannot hold; {NS_HINT}")
@@ -75,10 +76,10 @@ def _plain_number(value: Any) -> int | float | None:
     return None
 
 
-def missing_timestamp(topic: str) -> InvalidEntry:
-    """The error for an append without `_ts`."""
+def missing_timestamp(topic: str, call: str = "append", example: str = "1.0") -> InvalidEntry:
+    """The error for an append or extend without `_ts`."""
     return InvalidEntry(
-        f"append on topic {topic!r} needs _ts, the timestamp in seconds: .append(..., _ts=1.0); {NS_HINT}"
+        f"{call} on topic {topic!r} needs _ts, the timestamp in seconds: .{call}(..., _ts={example}); {NS_HINT}"
     )
 
 

@@ -31,7 +31,7 @@ from .stores.local import LocalStore
 from .tracks import TracksManager
 
 if TYPE_CHECKING:
-    from .delivery import Remote
+    from .documents import Remote
 
 MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
 """A folder with one of these in it is an experiment, also when another program wrote it."""

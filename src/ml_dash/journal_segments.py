@@ -123,7 +123,11 @@ class Segments:
     def _new_segment(self, size: int) -> Segment:
         durable = self._durability == "strict"
         number = next(self._numbers)
-        return create_segment(self._files, self.path, number, size, mapped=self._mapped, durable=durable)
+        try:
+            return create_segment(self._files, self.path, number, size, mapped=self._mapped, durable=durable)
+        except OSError as error:
+            error.add_note(f"no room for the journal in {self.path}; what append returned from before is kept")
+            raise
 
     def _discard(self, segment: Segment) -> None:
         discard_segment(self._files, self.path, segment)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 from .address import check_topic
-from .errors import InvalidWindow
+from .errors import InvalidEntry, InvalidWindow
 from .session import RunPart
 from .store import Track, TrackInfo, Window
 
@@ -38,16 +39,21 @@ class MetricBuilder:
     def __init__(self, manager: MetricsManager, name: str) -> None:
         self._manager, self.name = manager, name
 
-    def log(self, /, **fields: Any) -> MetricBuilder:
+    def log(self, values: Mapping[str, Any] | None = None, /, **fields: Any) -> MetricBuilder:
         """Log one entry; it survives the death of the process on return.
 
         Args:
+            values: fields whose names are no Python names (`{"train/loss": 0.1}`); `**fields` win over it.
             **fields: as for `TrackBuilder.append`, but `timestamp` and `index`; the wall clock is kept beside them.
 
         Raises:
             InvalidEntry: (a ValueError) a field that cannot be recorded; nothing changed.
             NotOpen: outside an open run.
         """
+        if values is not None:
+            if not isinstance(values, Mapping):
+                raise InvalidEntry(f"metric {self.name!r}: log takes fields or a mapping, got {type(values).__name__}")
+            fields = {**values, **fields}
         self._manager.session().put(Track(KIND, self.name), fields)
         return self
 
@@ -75,7 +81,9 @@ class MetricBuilder:
 
     def __len__(self) -> int:
         """The number of entries."""
-        return sum(len(block) for block in self._manager.session().read(Track(KIND, self.name)))
+        track, session = Track(KIND, self.name), self._manager.session()
+        known = session.count(track)
+        return sum(map(len, session.read(track))) if known is None else known
 
     def __bool__(self) -> bool:
         """A series is true also while it is empty."""

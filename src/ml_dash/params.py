@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidEntry
 from .line import checked_document
 from .session import RunPart
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 DOCUMENT = "params"
 
@@ -15,11 +18,11 @@ DOCUMENT = "params"
 class Params(RunPart):
     """Parameters of one experiment: `experiment.params.set(lr=0.1, arm={"dof": 7})`."""
 
-    def set(self, mapping: Mapping[str, Any] | None = None, /, **values: Any) -> Params:
+    def set(self, mapping: Mapping[str, Any] | Namespace | None = None, /, **values: Any) -> Params:
         """Merge values into the parameters: dicts merge key by key, everything else is replaced.
 
         Args:
-            mapping: parameters whose names are no Python names; `**values` win over it.
+            mapping: parameters whose names are no Python names, or what `argparse` parsed; `**values` win over it.
             **values: numbers, text, lists, dicts, NumPy values.
 
         Returns:
@@ -32,6 +35,8 @@ class Params(RunPart):
         Guarantees:
             The file is replaced as a whole and durable on return; processes that set at once lose nothing.
         """
+        if type(mapping).__name__ == "Namespace":  # argparse's, which is not loaded for this
+            mapping = vars(mapping)
         if mapping is not None and not isinstance(mapping, Mapping):
             raise InvalidEntry(f"params.set takes a mapping or names, got {type(mapping).__name__}")
         session = self.session()

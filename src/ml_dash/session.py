@@ -24,7 +24,8 @@ from .store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window, fixed_
 from .view import View
 
 if TYPE_CHECKING:
-    from .delivery import Delivery, Remote
+    from .delivery import Delivery
+    from .documents import Remote
 
 FLUSH_S = 30.0
 READ_BACKLOG_BYTES = 4 << 20
@@ -183,7 +184,7 @@ class Session:
                 log.warning("reading from the journal, because the store cannot be written: %s", error)
 
     def count(self, track: Track) -> int | None:
-        """The number of entries of a track; None where only reading it tells."""
+        """The number of entries of a series; None where only reading it tells."""
         if self.closed:
             raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
         return self.view.count(track)

@@ -199,7 +199,7 @@ class TrackBuilder(TrackAnalysis):
         """
         journal = self._session.writing()
         if _ts is _MISSING:
-            raise missing_timestamp(self.topic)
+            raise missing_timestamp(self.topic, "extend", "times")
         if "timestamp" in fields:
             raise taken(self.topic, "timestamp")
         n, body = encode_columns(self.topic, self._id, _ts, fields)

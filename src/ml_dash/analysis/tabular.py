@@ -85,6 +85,10 @@ class Tabular:
         found: NDArray[np.generic] = needs(".tables").to_numpy(self.to_arrow(["timestamp", column]), column)
         return found
 
+    def numpy(self, column: str) -> NDArray[np.generic]:
+        """Short for `to_numpy`."""
+        return self.to_numpy(column)
+
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The Arrow PyCapsule interface: pandas, Polars, DuckDB and others read this object directly."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)

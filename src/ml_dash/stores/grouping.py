@@ -151,8 +151,9 @@ def ascending_lines(
         if is_column_body(run[0]):
             yield from _column_lines(decode_body(run[0]), pace, arrivals)
         elif _ascends(run, pace):
-            for entries in _decoded(run, pace):
-                lines = Lines(to_lines(entries), entries[0][0], entries[-1][0], len(entries))
+            for place, entries in enumerate(_decoded(run, pace)):
+                bodies_of = run[place * PACE_EVERY : (place + 1) * PACE_EVERY]
+                lines = Lines(to_lines(entries, bodies_of), entries[0][0], entries[-1][0], len(entries))
                 arrivals.ascending(lines)
                 yield lines
         else:

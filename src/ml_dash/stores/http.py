@@ -21,7 +21,6 @@ from ..line import from_document, from_lines, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from ..zstd import compress
 from .connection import Changed, Connection
-from .connection import checked_url as checked_url
 from .grouping import head_bytes, is_column_body, track_number
 
 PART_BYTES = 8 << 20

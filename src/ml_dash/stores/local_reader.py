@@ -185,6 +185,17 @@ class LocalReader:
         names = summary(seen, fixed_names(track.kind))
         return TrackInfo(track.topic, count, low, high, names, index.size, late, repeated)
 
+    def length(self, track: Track) -> int | None:
+        """How many entries a sequence has; None where only reading it tells."""
+        path = self._layout.find(track)
+        if path is None:
+            return 0
+        committed = self._committed(path)
+        with self._file(path).snapshot(settled=self.settled) as snapshot:
+            blocks = [] if snapshot is None else [one for one in snapshot.blocks if one.offset < committed]
+        whole = not blocks or blocks[-1].offset + blocks[-1].length <= committed
+        return sum(block.entries for block in blocks) if whole else None
+
     def order(self, track: Track) -> tuple[int | None, int | None]:
         """`late` and `repeated` of a track's `TrackInfo`, without a look at its entries."""
         path = self._layout.find(track)
