@@ -101,6 +101,7 @@ TRACK: Reads = {
     "table": lambda exp: exp.tracks("robot/state").table(),
     "to_arrow": lambda exp: exp.tracks("late").to_arrow(),
     "to_numpy": lambda exp: exp.tracks("robot/state").to_numpy("q[0]"),
+    "numpy": lambda exp: exp.tracks("robot/state").numpy("q[0]"),
     "to_pandas": lambda exp: exp.tracks("robot/state").to_pandas(flat=True),
     "to_polars": lambda exp: exp.tracks("robot/state").to_polars(),
     "_repr_html_": lambda exp: exp.tracks("robot/state")._repr_html_(),

@@ -102,12 +102,36 @@ def test_a_changed_batch_is_sent_as_it_is(source: LocalStore) -> None:
 
 
 def test_sequences_of_others_are_not_doubled(source: LocalStore) -> None:
-    """Where there are entries that were not moved from here, nothing is moved, and that is said."""
+    """A sequence with other entries than here stays as it is, and that is said; everything else is moved."""
     target = MemoryStore()
-    Writer(target, [LOSS]).send(body(1.0, loss=1))
+    Writer(target, [LOSS]).send(body(1.0, loss=-1))
+    before = entries(target, LOSS)
     with pytest.raises(AlreadyThere, match="train"):
         move(source, target, ledger())
-    assert entries(target, STATE) == []
+    assert entries(target, LOSS) == before
+    assert entries(target, STATE) == entries(source, STATE)
+
+
+@pytest.mark.parametrize("there", [1, 2, 10**6])
+def test_a_sequence_goes_on_where_it_was_delivered_by_other_means(source: LocalStore, there: int) -> None:
+    """A restored backup, or a run recorded with the server's address, has the beginning or all: the rest is sent."""
+    target = MemoryStore()
+    lines = entries(source, LOSS)[:there]
+    for entry in lines:
+        Writer(target, [LOSS]).send(body(entry["timestamp"], loss=entry["loss"]))
+    move(source, target, ledger())
+    check(source, target)
+
+
+def test_a_target_that_was_set_back_gets_the_rest(source: LocalStore) -> None:
+    """A server restored from an older backup has less than the ledger knows."""
+    known = ledger()
+    move(source, MemoryStore(), known)
+    target = MemoryStore()
+    first = entries(source, LOSS)[0]
+    Writer(target, [LOSS]).send(body(first["timestamp"], loss=first["loss"]))
+    move(source, target, known)
+    assert entries(target, LOSS) == entries(source, LOSS)
 
 
 def test_tracks_of_others_merge(source: LocalStore) -> None:

@@ -58,6 +58,11 @@ def combined_run(known: Document | None, new: Document) -> Document:
         found["created_at"] = min(known["created_at"], str(found.get("created_at") or known["created_at"]))
     if any(one.get("status") == run_record.RUNNING for one in processes.values()):
         found |= {"status": run_record.RUNNING, "ended_at": None}
+    elif found.get("status") == run_record.RUNNING and processes:
+        # What arrived says nothing of the status: it did not change since the last time, and what is here is older.
+        statuses = {one.get("status") for one in processes.values() if one.get("session") == found.get("session")}
+        ends = [str(one["ended_at"]) for one in processes.values() if one.get("ended_at")]
+        found |= {"status": run_record.worst(statuses, run_record.COMPLETED), "ended_at": max(ends, default=None)}
     return found
 
 

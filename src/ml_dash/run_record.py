@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
@@ -157,9 +158,14 @@ def ended(document: Document | None, writer: str, status: str, error: str | None
     known["processes"] = processes
     statuses = {one.get("status") for one in processes if one.get("session") == known.get("session")}
     if RUNNING not in statuses:
-        known["status"] = next((one for one in _WORST_FIRST if one in statuses), status)
+        known["status"] = worst(statuses, status)
         known["ended_at"] = end
     return known
+
+
+def worst(statuses: AbstractSet[Any], default: str) -> str:
+    """The status of a run whose processes have ended, from theirs."""
+    return next((one for one in _WORST_FIRST if one in statuses), default)
 
 
 def status_of(document: Document | None, is_alive: Callable[[str], bool], *, trusts_sent: bool = True) -> str | None:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .errors import CopiedWriter, InvalidEntry, MlDashError
 from .files import FILES, Files
 from .remote import combined_params, combined_run
 from .spool import state_folder
-from .store import KINDS, MERGED, Batch, Entry, Store, Track, TrackInfo, Window
+from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 
 BATCH_ENTRIES, BATCH_BYTES = 2_000, 1 << 20
 
@@ -32,7 +33,7 @@ Progress = Callable[[Track, int, int], None]
 
 
 class AlreadyThere(MlDashError):
-    """A sequence that has entries there already which this machine did not move: they would be doubled."""
+    """A sequence that has other entries there than here: what is here cannot be put behind or among them."""
 
 
 @dataclass(slots=True)
@@ -93,42 +94,66 @@ class Moved:
     refused: list[str] = field(default_factory=list)
 
 
-def move(source: Store, target: Store, ledger: Ledger, progress: Progress = lambda track, done, total: None) -> Moved:
+def move(
+    source: Store,
+    target: Store,
+    ledger: Ledger,
+    progress: Progress = lambda track, done, total: None,
+    settle: Callable[[Document], Document] = lambda document: document,
+) -> Moved:
     """Have everything of one experiment in another store; what is there already stays.
+
+    Args:
+        settle: what becomes of the run's document before it is sent: a run whose process is gone has crashed.
 
     Raises:
         StoreUnavailable, Unauthorized: call it again to go on.
-        AlreadyThere: a sequence has entries there that this machine did not move.
+        AlreadyThere: sequences have other entries there than here; everything else was moved.
     """
     moved = Moved()
-    series = [(Track(kind, info.topic), info) for kind in KINDS for info in source.tracks(kind)]
-    _check_free(target, ledger, [track for track, _ in series if track.kind != MERGED])
     if ledger.frozen is not None:
         _send_frozen(source, target, ledger, moved)
-    for track, info in series:
-        _move_series(source, target, ledger, track, info, moved, progress)
+    others: list[str] = []
+    for kind in KINDS:
+        for info in source.tracks(kind):
+            track = Track(kind, info.topic)
+            if kind == MERGED or _goes_on(source, target, ledger, track):
+                _move_series(source, target, ledger, track, info, moved, progress)
+            else:
+                others.append(f"{kind} {info.topic!r}")
     for name, combine in (("params", combined_params), ("experiment", combined_run)):
         document = source.read_document(name)
         if document is not None:
+            document = settle(document) if name == "experiment" else document
             target.update_document(name, lambda known, c=combine, d=document: c(known, d))  # type: ignore[misc]
     writer, ledger.writer, ledger.number = ledger.writer, "", 0
     ledger.write()
     if writer:
         target.forget(writer)
+    if others:
+        raise AlreadyThere(
+            f"{', '.join(others)}: there are other entries there than here, which stay as they are; all else was moved. "
+            "What was recorded with the server's address is delivered by 'ml-dash sync'"
+        )
     return moved
 
 
-def _check_free(target: Store, ledger: Ledger, sequences: Sequence[Track]) -> None:
-    """Entries of sequences do not merge: sent twice, they would be there twice."""
-    for kind in {track.kind for track in sequences}:
-        there = {info.topic: info.count for info in target.tracks(kind)}
-        for track in sequences:
-            known = ledger.places.get(f"{track.kind}/{track.topic}")
-            if known is None and there.get(track.topic):
-                raise AlreadyThere(
-                    f"{track.kind} {track.topic!r} has {there[track.topic]} entries there already, which were not moved"
-                    " from here: remove them first, or leave it"
-                )
+def _goes_on(source: Store, target: Store, ledger: Ledger, track: Track) -> bool:
+    """Whether what is here of a sequence continues what is there. Its entries do not merge: sent twice, they would be
+    there twice. So where others than this machine have sent, what is there must be the beginning of what is here."""
+    place = ledger.place(track)
+    there = next((info.count for info in target.tracks(track.kind) if info.topic == track.topic), 0)
+    if there != place.index:
+        ours = (entry for block in source.read(track, Window(limit=there)) for entry in block)
+        theirs = (entry for block in target.read(track) for entry in block)
+        if any(_unlike(one, other) for one, other in zip_longest(ours, theirs)):
+            return False
+        place.index, place.whole = there, None
+    return True
+
+
+def _unlike(one: Entry | None, other: Entry | None) -> bool:
+    return one != other and repr(one) != repr(other)  # NaN is not equal to itself
 
 
 def _move_series(

@@ -209,13 +209,14 @@ def test_compaction(disk: SmallDisk | SmallFiles, journal_mode: str) -> None:
     recording = Recording(folder, segment_bytes=1 << 20)
     wanted: dict[float, int] = {float(n * 1000): n for n in range(400)}
     recording.tracks("t").extend(_ts=list(wanted), n=list(wanted.values()), text=["x" * 500] * 400)
-    for number, leave in enumerate((*range(0, 200 * PAGE, size(16, 3) * PAGE), 400 * PAGE), start=1):
+    for number, leave in enumerate((*range(0, 200 * PAGE, size(16, 3) * PAGE), None), start=1):
         for n in range(40):
             at = float(n * 1000 - number)
             recording.tracks("t").append(_ts=at, n=n, text="x" * 500)
             wanted[at] = n
         recording.session.flush()
         now = (folder / "tracks" / "t" / "data.jsonl").stat().st_size
+        leave = 2 * now if leave is None else leave  # at last there is room
         disk.fill(leave if isinstance(disk, SmallDisk) else leave - now)
         met = _full(recording.store.compact, Track(MERGED, "t"))
         full, done = full + met, done + (not met)

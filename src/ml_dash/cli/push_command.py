@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +18,7 @@ from .remote_options import server, token_option, url_option
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ..store import Store, Track
+    from ..store import Document, Store, Track
     from ..transfer import Ledger, Moved
 
 
@@ -30,18 +33,42 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     PREFIX may be a pattern. Interrupted, it goes on where it was when it is called again; called again later it sends
     what is new.
     """
-    from ..transfer import identity, ledger_of
+    from .. import run_record
+    from ..transfer import AlreadyThere, identity, ledger_of
 
-    moved = []
+    problem = False
     with closing(server(url, token)) as there, progress() as bars:
         here = options.catalog_of(dash_root)
         for prefix in options.some_prefixes(here, patterns):
             ledger = ledger_of("push", identity(here.folder(prefix)), there.url, prefix)
-            moved.append(carry(prefix, here.store(prefix), there.store(prefix), ledger, bars, f"to {there.url}"))
-    return PROBLEM if any(one.refused for one in moved) else OK
+            alive = partial(_is_alive, here.folder(prefix))
+            settle = partial(run_record.settled, is_alive=alive)
+            source, target = here.store(prefix), there.store(prefix)
+            try:
+                moved = carry(prefix, source, target, ledger, bars, f"to {there.url}", settle)
+                problem = problem or bool(moved.refused)
+            except AlreadyThere as error:
+                click.echo(f"{prefix}: {error}", err=True)
+                problem = True
+    return PROBLEM if problem else OK
 
 
-def carry(prefix: str, source: Store, target: Store, ledger: Ledger, bars: Progress, where: str) -> Moved:
+def _is_alive(folder: Path, writer: str) -> bool:
+    from ..journal_reader import Stream, is_alive
+    from ..spool import JOURNALS
+
+    return bool(writer) and is_alive(Stream(folder / JOURNALS / writer))
+
+
+def carry(
+    prefix: str,
+    source: Store,
+    target: Store,
+    ledger: Ledger,
+    bars: Progress,
+    where: str,
+    settle: Callable[[Document], Document] = lambda document: document,
+) -> Moved:
     """Move one experiment, with a bar for each series, and say what came of it."""
     from ..transfer import move
 
@@ -52,7 +79,7 @@ def carry(prefix: str, source: Store, target: Store, ledger: Ledger, bars: Progr
             tasks[track] = bars.add_task(f"{prefix} {track.topic}", total=total)
         bars.update(tasks[track], completed=done)  # type: ignore[arg-type]
 
-    moved = move(source, target, ledger, tell)
+    moved = move(source, target, ledger, tell, settle)
     click.echo(f"{prefix}: {count(moved.entries, 'entry')} {where}")
     for reason in moved.refused[:10]:
         click.echo(f"  left out: {reason}")

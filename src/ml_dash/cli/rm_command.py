@@ -47,12 +47,16 @@ def rm(
     prefix = options.one_prefix(place, prefix)
     if start is not None or end is not None:
         _remove_window(place, prefix, topics, kind, start, end, yes)
-    elif topics:
+    elif topics or _is_given("kind"):  # "-k logs" alone is all the logs, and nothing else
         _remove_topics(place, prefix, topics, kind, yes)
     else:
         _confirm(f"Delete {prefix} with {_amount(place.store(prefix))}?", yes)
         place.remove(prefix)
         note(f"deleted {prefix}")
+
+
+def _is_given(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
 
 
 def _remove_topics(place: Changeable, prefix: str, topics: Sequence[str], kind: str, yes: bool) -> None:
