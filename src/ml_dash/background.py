@@ -20,6 +20,8 @@ from .journal_files import Mark
 
 SYNC_EVERY_S = 0.2
 DRAIN_EVERY_S = 1.0
+PASS_S, GAP_S = 0.5, 0.02
+"""How long a pass goes on while it is behind, and the rest after it, in which others get the drain lock."""
 WORK_S, REST_S = 100e-6, 200e-6
 BACKLOG_BYTES = 64 << 20
 """Beyond this much undrained journal the pieces become five times as long, so that the disk space comes back."""
@@ -118,14 +120,15 @@ class Background:
 
     def _drain_often(self) -> None:
         self._pace.thread = threading.get_ident()
-        before = Mark(0, 0)
-        while not self._stop.wait(DRAIN_EVERY_S):
-            now = self._journal.mark()
-            behind = self._journal.pending_bytes(before)
-            self._pace.work_s = WORK_S * (5 if behind > BACKLOG_BYTES else 1)
+        before, is_behind = Mark(0, 0), False
+        while not self._stop.wait(GAP_S if is_behind else DRAIN_EVERY_S):
+            now, done = self._journal.mark(), self._drain.applied
+            backlog = self._journal.pending_bytes(before)
+            self._pace.work_s = WORK_S * (5 if backlog > BACKLOG_BYTES else 1)
             if before != Mark(0, 0):
-                self._quietly(lambda upto=before: self._drain.run(upto, clean=True))  # type: ignore[misc]
-            before = now
+                self._quietly(lambda upto=before: self._drain.run(upto, clean=True, patience_s=PASS_S))  # type: ignore[misc]
+            is_behind = done < self._drain.applied < before
+            before = before if is_behind else now
 
     def _quietly(self, work: Callable[[], None]) -> None:
         """Nothing that fails here loses data: the journal keeps it, and the next round or `flush` meets it again."""

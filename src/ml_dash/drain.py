@@ -110,6 +110,7 @@ class Drain:
         self.mutex = threading.RLock()
         self._lock_fd = -1
         self._own = Stream(journal.path, files) if journal is not None else None
+        self._until: float | None = None
         self.damage: list[str] = []
         self.observe: Callable[[Batch], None] | None = None
         """Shown every batch of the own journal before it is stored; it must not raise."""
@@ -143,17 +144,22 @@ class Drain:
             if fd >= 0:
                 self._files.close_lock(fd)
 
-    def run(self, upto: Mark | None = None, *, clean: bool = False, final: bool = False) -> None:
+    def run(
+        self, upto: Mark | None = None, *, clean: bool = False, final: bool = False, patience_s: float | None = None
+    ) -> None:
         """One pass: everything dead writers left, then the own journal up to a mark (default: its end now).
 
         With `clean`, the pass ends at the first record behind the mark that begins a new instant, so that the parts
-        of one instant are applied together. With `final`, the own journal is closed and read to its end.
+        of one instant are applied together; and after the first batch that ends later than `patience_s`, so that a
+        writer who is far behind does not keep the drain lock from others. With `final`, the own journal is closed and
+        read to its end.
 
         Raises:
             OSError: the disk is full, or StoreUnavailable; nothing is lost, the next pass goes on.
             StoreCorrupt: the journal was deleted under the recording.
         """
         journal = self._journal
+        self._until = None if patience_s is None else time.monotonic() + patience_s
         end = journal.mark() if journal is not None and (upto is None or clean) else upto
         with self.exclusively() as free:
             if not free:
@@ -267,6 +273,8 @@ class Drain:
             self._send(stream, Batch(stream.writer, number, tracks, bodies))
             self._free(stream, stop)
             start, number = stop, number + 1
+            if soft is not None and self._until is not None and time.monotonic() > self._until:
+                return
 
     def _send(self, stream: Stream, batch: Batch) -> None:
         """Apply a batch; entries nobody can read are reported and left out, so that they never block the others."""
@@ -354,7 +362,9 @@ def _check_there(journal: Journal) -> None:
 class SpoolDrain(Drain):
     """Stands where the local drain is while only the server keeps the series: the journal is all there is here."""
 
-    def run(self, upto: Mark | None = None, *, clean: bool = False, final: bool = False) -> None:
+    def run(
+        self, upto: Mark | None = None, *, clean: bool = False, final: bool = False, patience_s: float | None = None
+    ) -> None:
         """Have the journal durable."""
         if self._journal is not None and not clean:
             self._journal.sync()

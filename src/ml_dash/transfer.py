@@ -132,8 +132,8 @@ def move(
         target.forget(writer)
     if others:
         raise AlreadyThere(
-            f"{', '.join(others)}: there are other entries there than here, which stay as they are; all else was moved. "
-            "What was recorded with the server's address is delivered by 'ml-dash sync'"
+            f"{', '.join(others)}: there are other entries there than here, which stay as they are; all else was "
+            "moved. What was recorded with the server's address is delivered by 'ml-dash sync'"
         )
     return moved
 
