@@ -19,7 +19,7 @@ from .address import RESERVED_SEGMENTS, check_prefix
 from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
 from .experiment import MARKS
 from .files import FILES, Files
-from .journal_reader import Stream, is_alive, streams
+from .journal_reader import is_alive, is_writing, streams
 from .names import offer
 from .spool import JOURNALS
 from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
@@ -184,7 +184,7 @@ class LocalCatalog:
         document = _document(folder)
 
         def alive(writer: str) -> bool:
-            return bool(writer) and is_alive(Stream(folder / JOURNALS / writer, self.files))
+            return is_writing(folder / JOURNALS, writer, self.files)
 
         return ExperimentInfo(
             prefix,

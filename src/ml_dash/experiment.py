@@ -17,7 +17,7 @@ from .analysis.recording import Order, Recording, order_of
 from .arguments import UNSET, check_root, chosen_prefix, resolved_root, server_url, watched_rates
 from .background import Pace
 from .errors import ExperimentNotFound, InvalidEntry, NotOpen
-from .journal_reader import Stream, is_alive
+from .journal_reader import is_writing
 from .line import checked_document
 from .log import Log
 from .metrics import MetricsManager
@@ -205,7 +205,7 @@ class Experiment(ExperimentAnalysis):
         return order_of(session.store, topic)
 
     def _is_alive(self, writer: str) -> bool:
-        return bool(writer) and is_alive(Stream(self.folder / JOURNALS / writer))
+        return is_writing(self.folder / JOURNALS, writer)
 
     def _may_be_alive(self, writer: str) -> bool:
         """As `_is_alive`; a process whose journal is not here may record on another machine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from .drain import Drain
 from .errors import ExperimentNotFound, StoreUnavailable
 from .files import FILES, Files
 from .journal_files import Mark
-from .journal_reader import Stream, is_alive, streams
+from .journal_reader import Stream, is_writing, streams
 from .params import DOCUMENT as PARAMS
 from .params import merged
 from .room import SpoolFiles
@@ -271,10 +272,7 @@ def _store_left(folder: Path, local: LocalStore) -> None:
 
 def _settle_run(folder: Path, local: LocalStore) -> None:
     """A run whose process died without a word has crashed."""
-
-    def alive(writer: str) -> bool:
-        return bool(writer) and is_alive(Stream(folder / JOURNALS / writer))
-
+    alive = partial(is_writing, folder / JOURNALS)
     known = local.read_document(run_record.DOCUMENT)
     if known is not None and run_record.status_of(known, alive) != known.get("status"):
         local.update_document(run_record.DOCUMENT, lambda now: run_record.settled(now, alive))

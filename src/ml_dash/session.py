@@ -169,7 +169,7 @@ class Session:
     def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
         """Blocks of entries in order, every append included that returned before."""
         if self.closed:
-            raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+            raise _closed_to_reading()
         self._catch_up()
         return self.view.read(track, window)
 
@@ -186,13 +186,13 @@ class Session:
     def count(self, track: Track) -> int | None:
         """The number of entries of a series; None where only reading it tells."""
         if self.closed:
-            raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+            raise _closed_to_reading()
         return self.view.count(track)
 
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """Every series of a kind, what journals still hold included."""
         if self.closed:
-            raise NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+            raise _closed_to_reading()
         return self.view.tracks(kind)
 
     def flush(self, timeout_s: float | None = FLUSH_S) -> None:
@@ -295,6 +295,15 @@ class Session:
                 after_fork()
 
 
+def _closed_to_reading() -> NotOpen:
+    return NotOpen("the run is closed: read inside `with experiment.run:`, or use ml_dash.open(prefix)")
+
+
+def refuse_copy(part: object) -> NoReturn:
+    """`__reduce__` of what belongs to an open run: it cannot be pickled or copied."""
+    raise TypeError("send the experiment to the other process and join its run there: `with exp.run:`")
+
+
 class RunPart:
     """A part of an experiment that works while it is open: tracks, metrics, parameters, the log."""
 
@@ -307,8 +316,7 @@ class RunPart:
         """The experiment was opened, or closed (None)."""
         self._session = session
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("send the experiment to the other process and join its run there: `with exp.run:`")
+    __reduce__ = refuse_copy
 
     def session(self) -> Session:
         """What it works on; raises NotOpen while the experiment is not open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from .address import check_topic
 from .analysis.recording import counted
@@ -16,7 +16,7 @@ from .formats import check_format
 from .formats.json import to_json
 from .journal import Journal
 from .journal_files import crc32, record_header
-from .session import RunPart, Session
+from .session import RunPart, Session, refuse_copy
 from .store import MERGED, Entry, Track, TrackInfo, Window
 
 if TYPE_CHECKING:
@@ -281,8 +281,7 @@ class TrackBuilder(TrackAnalysis):
         known = self._session.count(Track(MERGED, self.topic))
         return sum(map(len, self.blocks())) if known is None else known
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("send the experiment to the other process and join its run there: `with exp.run:`")
+    __reduce__ = refuse_copy
 
     def __bool__(self) -> bool:
         """A builder is true also while its track is empty."""

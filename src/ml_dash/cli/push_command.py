@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +33,8 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     what is new.
     """
     from .. import run_record
+    from ..journal_reader import is_writing
+    from ..spool import JOURNALS
     from ..transfer import AlreadyThere, identity, ledger_of
 
     problem = False
@@ -41,7 +42,7 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
         here = options.catalog_of(dash_root)
         for prefix in options.some_prefixes(here, patterns):
             ledger = ledger_of("push", identity(here.folder(prefix)), there.url, prefix)
-            alive = partial(_is_alive, here.folder(prefix))
+            alive = partial(is_writing, here.folder(prefix) / JOURNALS)
             settle = partial(run_record.settled, is_alive=alive)
             source, target = here.store(prefix), there.store(prefix)
             try:
@@ -51,13 +52,6 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
                 click.echo(f"{prefix}: {error}", err=True)
                 problem = True
     return PROBLEM if problem else OK
-
-
-def _is_alive(folder: Path, writer: str) -> bool:
-    from ..journal_reader import Stream, is_alive
-    from ..spool import JOURNALS
-
-    return bool(writer) and is_alive(Stream(folder / JOURNALS / writer))
 
 
 def carry(
