@@ -384,6 +384,36 @@ def test_what_came_out_of_order_is_counted(store: LocalStore, place: Path) -> No
     assert [(info.late, info.repeated) for info in store.tracks()] == [(0, 0)]
 
 
+def test_a_batch_that_failed_and_comes_again_is_not_late(place: Path) -> None:
+    """What the full disk refused counts once, when it is stored."""
+    full = FullOnce()
+    store = LocalStore(place, files=full)
+    writer = Writer(store, [STATE])
+    writer.send(body(1.0, x=1))
+    full.at = place / ".state"
+    with pytest.raises(OSError, match="No space"):
+        writer.send(body(2.0, x=2), body(3.0, x=3))
+    writer.number -= 1
+    writer.send(body(2.0, x=2), body(3.0, x=3))
+    assert [(info.count, info.late, info.repeated) for info in store.tracks()] == [(3, 0, 0)]
+    writer.send(body(2.5, x=4))
+    assert [info.late for info in store.tracks()] == [1]
+    store.close()
+
+
+class FullOnce(Files):
+    """A disk on which replacing one file fails once."""
+
+    at: Path | None = None
+
+    def replace(self, source: Path | str, target: Path | str) -> None:
+        """Rename, or fail."""
+        if target == self.at:
+            self.at = None
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().replace(source, target)
+
+
 def test_a_removed_series_leaves_nothing_and_its_folder_is_free(store: LocalStore, place: Path) -> None:
     """Another opening that knew the series does not write into the folder's next owner."""
     other = LocalStore(place)

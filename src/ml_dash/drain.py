@@ -110,7 +110,6 @@ class Drain:
         self.mutex = threading.RLock()
         self._lock_fd = -1
         self._own = Stream(journal.path, files) if journal is not None else None
-        self._until: float | None = None
         self.damage: list[str] = []
         self.observe: Callable[[Batch], None] | None = None
         """Shown every batch of the own journal before it is stored; it must not raise."""
@@ -159,14 +158,14 @@ class Drain:
             StoreCorrupt: the journal was deleted under the recording.
         """
         journal = self._journal
-        self._until = None if patience_s is None else time.monotonic() + patience_s
         end = journal.mark() if journal is not None and (upto is None or clean) else upto
         with self.exclusively() as free:
             if not free:
                 return
             self.recover()
             if journal is not None and not journal.is_forked:
-                self._apply_own(self._stream(journal), None if final else end, upto if clean else None)
+                until = None if patience_s is None else time.monotonic() + patience_s
+                self._apply_own(self._stream(journal), None if final else end, upto if clean else None, until)
                 _check_there(journal)
 
     def _stream(self, journal: Journal) -> Stream:
@@ -175,10 +174,10 @@ class Drain:
             self._own = Stream(journal.path, self._files)
         return self._own
 
-    def _apply_own(self, stream: Stream, end: Mark | None, soft: Mark | None) -> None:
+    def _apply_own(self, stream: Stream, end: Mark | None, soft: Mark | None, until: float | None) -> None:
         """Apply the own stream; an append that another thread is just copying is waited for."""
         for _ in range(ATTEMPTS):
-            self._apply(stream, end, soft)
+            self._apply(stream, end, soft, until)
             if soft is not None or not stream.stopped:
                 return
             time.sleep(0.001)
@@ -194,7 +193,7 @@ class Drain:
             if fd is None:
                 continue
             try:
-                self._apply(stream, None, None)
+                self._apply(stream)
                 self.discard(stream)
                 count += 1
             finally:
@@ -260,8 +259,10 @@ class Drain:
         finally:
             self._files.close_lock(fd)
 
-    def _apply(self, stream: Stream, end: Mark | None, soft: Mark | None) -> None:
-        """Apply a stream's entries up to `end` (living) or all that is readable (dead)."""
+    def _apply(
+        self, stream: Stream, end: Mark | None = None, soft: Mark | None = None, until: float | None = None
+    ) -> None:
+        """Apply a stream's entries up to `end` (living) or all that is readable (dead); with `soft`, until a time."""
         again, start, number = not_applied(stream, self._store.applied(stream.writer))
         tracks = stream.tracks()
         if again is not None:
@@ -273,7 +274,7 @@ class Drain:
             self._send(stream, Batch(stream.writer, number, tracks, bodies))
             self._free(stream, stop)
             start, number = stop, number + 1
-            if soft is not None and self._until is not None and time.monotonic() > self._until:
+            if soft is not None and until is not None and time.monotonic() > until:
                 return
 
     def _send(self, stream: Stream, batch: Batch) -> None:

@@ -101,12 +101,14 @@ class LocalStore(LocalReader):
             try:
                 paths = {track: self._layout.claim(track) for track in groups}
                 state, lines = self._begin(state, batch.writer, groups, paths)
-                order: dict[str, tuple[int, int]] = {}
+                order: dict[str, Arrivals] = {}
                 for track, bodies in groups.items():
                     name = self._name(paths[track])
                     appenders.append(self._file(paths[track]).open_for_append())
                     if track.kind == MERGED:
-                        order[name] = self._append_merged(bodies, (batch.writer, name), appenders[-1])
+                        order[name] = Arrivals(self._newest.get((batch.writer, name)))
+                        for ascending in ascending_lines(bodies, self._pace, order[name]):
+                            appenders[-1].write(*ascending)
                     for stamp, line in lines.get(name, ()):
                         appenders[-1].write(line, stamp, stamp, 1)
                     appenders[-1].sync()
@@ -119,6 +121,9 @@ class LocalStore(LocalReader):
                 raise
             for appender in appenders:
                 appender.finish()
+            for name, arrivals in order.items():  # not before: a batch that failed comes again
+                if arrivals.newest is not None:
+                    self._newest[batch.writer, name] = arrivals.newest
         return None
 
     def _check_copy(self, state: State, batch: Batch) -> None:
@@ -148,15 +153,6 @@ class LocalStore(LocalReader):
         state, lines = begin(state, writer, waiting)
         self._state.write(state)
         return state, lines
-
-    def _append_merged(self, bodies: list[bytes], source: tuple[str, str], appender: Appender) -> tuple[int, int]:
-        """Write a track's lines; how many entries came late and how many repeated one, before they were sorted."""
-        arrivals = Arrivals(self._newest.get(source))
-        for lines in ascending_lines(bodies, self._pace, arrivals):
-            appender.write(*lines)
-        if arrivals.newest is not None:
-            self._newest[source] = arrivals.newest
-        return arrivals.late, arrivals.repeated
 
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
@@ -262,15 +258,15 @@ class LocalStore(LocalReader):
         self._data.clear()
 
 
-def _committed(state: State, batch: Batch, order: Mapping[str, tuple[int, int]], *, tells_copies: bool) -> State:
+def _committed(state: State, batch: Batch, order: Mapping[str, Arrivals], *, tells_copies: bool) -> State:
     """The state with a batch whose lines are all there."""
     checks = {**state.checks, batch.writer: checksum(batch)} if tells_copies else state.checks
     ends = {name: attempt.end for name, attempt in state.attempt.items()}
     writers = {**state.writers, batch.writer: batch.number}
     counted = dict(state.order)
-    for name, counts in order.items():
+    for name, arrivals in order.items():
         late, repeated = counted.get(name, (0, 0))
-        if any(counts):
-            counted[name] = (late + counts[0], repeated + counts[1])
+        if arrivals.late or arrivals.repeated:
+            counted[name] = (late + arrivals.late, repeated + arrivals.repeated)
     sequences = {**state.sequences, **ends}
     return state.next(writers=writers, sequences=sequences, attempt={}, order=counted, checks=checks)
