@@ -42,23 +42,25 @@ class View:
     def count(self, track: Track) -> int | None:
         """The number of entries of a series; None where only reading it tells."""
         if track.kind != MERGED:
-            return self._length(track)
-        extent = getattr(self._store, "extent", None)
+            return self._count_sequence(track)
         waiting = merge(self.pending(track))  # journals first, as when reading
-        found: tuple[int, float] | None = None if extent is None else extent(track)
+        found = self._extent(track)
         if found is None or (waiting and waiting[0]["timestamp"] <= found[1]):
             return None
         return found[0] + len(waiting)
 
-    def _length(self, track: Track) -> int | None:
-        """The number of entries of a sequence, where the store has it at hand and no batch moves meanwhile."""
-        length = getattr(self._store, "length", None)
-        for _ in range(ATTEMPTS if length is not None else 0):
+    def _count_sequence(self, track: Track) -> int | None:
+        for _ in range(ATTEMPTS):
             before = self._numbers()
-            waiting, stored = len(self.pending(track)), length(track)  # type: ignore[misc]
-            if before == self._numbers():
-                return None if stored is None else stored + waiting
+            waiting, stored = len(self.pending(track)), self._extent(track)
+            if stored is None or before == self._numbers():  # else a batch moved meanwhile
+                return None if stored is None else stored[0] + waiting
         return None
+
+    def _extent(self, track: Track) -> tuple[int, float] | None:
+        """How many entries the store has, and the latest timestamp; None where it cannot tell without reading."""
+        extent = getattr(self._store, "extent", None)
+        return None if extent is None else extent(track)
 
     def pending(self, track: Track, start: float | None = None, end: float | None = None) -> list[Entry]:
         """What journals hold of a series and the store has not applied, in the order of appending."""
@@ -154,17 +156,16 @@ class View:
                 yield from _nonempty(select(part, window.columns, fixed_names(track.kind)))
                 return
         settled = getattr(self._store, "settled", nullcontext)
-        length = getattr(self._store, "length", None)
         for attempt in range(1, ATTEMPTS + 1):
             with settled() if attempt == ATTEMPTS else nullcontext():
                 before = self._numbers()
                 waiting = self.pending(track)
-                stored = length(track) if length is not None else None
+                stored = self._extent(track)
                 first = 0 if stored is None else window.first
                 entries = [entry for block in self._store.read(track, Window(first=first)) for entry in block]
                 if before == self._numbers():
                     break
-        count = len(entries) if stored is None else stored
+        count = len(entries) if stored is None else stored[0]
         entries.extend({"index": index, **entry} for index, entry in enumerate(waiting, count))
         last = float("inf") if window.limit is None else window.first + window.limit
         wanted = [entry for entry in entries if window.first <= entry["index"] < last]

@@ -185,29 +185,22 @@ class LocalReader:
         names = summary(seen, fixed_names(track.kind))
         return TrackInfo(track.topic, count, low, high, names, index.size, late, repeated)
 
-    def length(self, track: Track) -> int | None:
-        """How many entries a sequence has; None where only reading it tells."""
-        path = self._layout.find(track)
-        if path is None:
-            return 0
-        committed = self._committed(path)
-        with self._file(path).snapshot(settled=self.settled) as snapshot:
-            blocks = [] if snapshot is None else [one for one in snapshot.blocks if one.offset < committed]
-        whole = not blocks or blocks[-1].offset + blocks[-1].length <= committed
-        return sum(block.entries for block in blocks) if whole else None
-
     def order(self, track: Track) -> tuple[int | None, int | None]:
         """`late` and `repeated` of a track's `TrackInfo`, without a look at its entries."""
         path = self._layout.find(track)
         return (None, None) if path is None else self._order(track, path)
 
     def extent(self, track: Track) -> tuple[int, float] | None:
-        """How many entries a track has and where the last one is; None where only reading it tells."""
+        """How many entries a series has and its latest timestamp; None where only reading it tells."""
         path = self._layout.find(track)
         if path is None:
             return 0, float("-inf")
+        committed = float("inf") if track.kind == MERGED else self._committed(path)
         index = self._file(path).summary(self.settled)
-        return (index.entries, index.highest) if index.is_sorted and track.kind == MERGED else None
+        blocks = [block for block in index.blocks if block.offset < committed]
+        is_cut = bool(blocks) and blocks[-1].offset + blocks[-1].length > committed
+        is_plain = index.is_sorted if track.kind == MERGED else not is_cut
+        return (sum(block.entries for block in blocks), index.highest) if is_plain else None
 
     def _order(self, track: Track, path: Path) -> tuple[int | None, int | None]:
         """How many entries came late and how many repeated one; None where no state tells."""
