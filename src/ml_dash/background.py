@@ -56,6 +56,22 @@ class Pace:
             self._hurried -= 1
 
 
+class Rests(Pace):
+    """The rests of the sending thread and of the one that prepares for it, while nobody waits for them."""
+
+    def __init__(self, is_awaited: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_awaited = is_awaited
+
+    def __call__(self) -> None:
+        """Called every few entries."""
+        if self.thread is None or self._is_awaited():
+            return
+        if time.perf_counter() - self._since > self.work_s:
+            time.sleep(REST_S)
+            self._since = time.perf_counter()
+
+
 class Background:
     """Runs `Journal.prepare` and `Journal.sync` several times a second, and a drain pass every second.
 

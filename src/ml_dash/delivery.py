@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .background import Pace
+from .background import Pace, Rests
 from .documents import Outgoing, Remote
 from .drain import read_boundary
 from .errors import MlDashError, NotDelivered, NotOpen, StoreUnavailable, Unauthorized
@@ -69,7 +69,7 @@ class Delivery:
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._folder, self._remote, self._local, self._journal = folder, remote, local, journal
-        self._files, self._durable, self._pace, self._draw = files, durable, pace or Pace(), draw
+        self._files, self._durable, self._pace, self._draw = files, durable, pace or Rests(self._is_awaited), draw
         self._left = folder / (JOURNALS if remote.alone else OUTBOX)
         self._reset()
 
@@ -109,6 +109,10 @@ class Delivery:
         """A child's own stream began: have its thread running."""
         if self._thread is None:
             self.start()
+
+    def _is_awaited(self) -> bool:
+        """Whether somebody waits for the thread: its rests would only make that longer."""
+        return self._waiting > 0
 
     def documents_changed(self) -> None:
         """A document was written here: send it soon."""

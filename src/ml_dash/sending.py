@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from . import wire
-from .batches import LARGE_BODY, Group
+from .batches import LARGE_BODY, Group, one_ahead
 from .errors import CopiedWriter, StoreUnavailable
 from .journal_files import Mark
 from .journal_reader import Piece, Stream
@@ -60,6 +61,9 @@ class Range(NamedTuple):
 
 class Sender:
     """Sends streams to a store: one at a time, one batch at a time.
+
+    With a backlog the next batch is read, cut and packed while one is under way; it is frozen, and sent, only once that
+    one has arrived, so there is never more than one batch whose fate is open.
 
     Args:
         store: the server.
@@ -120,13 +124,24 @@ class Sender:
         most = min(BATCH_ENTRIES * size, self._most.get(stream.path, BATCH_ENTRIES * size))
         if soft is not None and sent.end >= soft:
             return True
-        for one in ranges(stream, sent.end, end, soft, most, min(BATCH_BYTES * size, self._bytes), self._pace):
-            sent = self._deliver(stream, tracks, one, self._freeze(stream, one, sent))
-            if self._stopping():
-                return True
-            if sent.end != one.end or stream.path in self._most:
-                return False
+        cut = ranges(stream, sent.end, end, soft, most, min(BATCH_BYTES * size, self._bytes), self._pace)
+        ready = self._packed(cut, tracks, sent)
+        with closing(one_ahead(ready) if size > 1 else ready) as found:
+            for one, packed in found:
+                sent = self._deliver(stream, tracks, one, self._freeze(stream, one, sent), packed)
+                if self._stopping():
+                    return True
+                if sent.end != one.end or stream.path in self._most:
+                    return False
         return True
+
+    def _packed(
+        self, cut: Iterator[Range], tracks: Mapping[int, Track], sent: Sent
+    ) -> Generator[tuple[Range, wire.Packed | None], None, None]:
+        """Each range with its request, under the number it gets when all before it go well."""
+        pack: Callable[[Batch], wire.Packed | None] = getattr(self._store, "packed", lambda batch: None)
+        for number, one in enumerate(cut, start=sent.number + 1):
+            yield one, pack(Batch(sent.writer, number, tracks, one.bodies))
 
     # -------------------------------------------------------------- going on where somebody stopped
 
@@ -164,13 +179,18 @@ class Sender:
         write_sent(stream, sent, durable=self._durable)
         return sent
 
-    def _deliver(self, stream: Stream, tracks: Mapping[int, Track], one: Range, sent: Sent) -> Sent:
+    def _deliver(
+        self, stream: Stream, tracks: Mapping[int, Track], one: Range, sent: Sent, packed: wire.Packed | None = None
+    ) -> Sent:
         """Get a frozen batch to the server, or the part of it that can be had; what arrived is returned."""
+        first = sent
         while True:
-            left = [body for place, body in enumerate(one.bodies) if place not in sent.without]
+            left = one.bodies
+            if sent.without:
+                left = [body for place, body in enumerate(one.bodies) if place not in sent.without]
             try:
                 if left:
-                    self._append(Batch(sent.writer, sent.number, tracks, left))
+                    self._append(Batch(sent.writer, sent.number, tracks, left), packed if sent is first else None)
                 return self._arrived(stream, one, sent, len(left))
             except wire.TooLarge:
                 one, sent = self._in_halves(stream, one, sent)
@@ -181,11 +201,15 @@ class Sender:
             except (StoreUnavailable, ValueError, LookupError, TypeError) as error:
                 one, sent = self._after_fault(stream, tracks, one, sent, error)
 
-    def _append(self, batch: Batch) -> None:
+    def _append(self, batch: Batch, packed: wire.Packed | None) -> None:
         """Send a batch, whole: its parts get numbers of their own here, so that one with bad entries is no trouble."""
         whole = getattr(self._store, "append_whole", None)
+        ready = packed is not None and (packed.writer, packed.number) == (batch.writer, batch.number)
         try:
-            highest = batch.number if whole is None else whole(batch)
+            if whole is None:
+                highest = batch.number
+            else:
+                highest = whole(batch, packed) if ready else whole(batch)
         except wire.TooLarge:
             if len(batch.bodies) > 1:
                 raise

@@ -126,6 +126,15 @@ class Refused(InvalidEntry):
 # ---------------------------------------------------------------- batches
 
 
+class Packed(NamedTuple):
+    """A batch as it goes over the wire: compressed, with the value of its `Content-Digest`."""
+
+    writer: str
+    number: int
+    body: bytes
+    digest: str
+
+
 class BadBatch(ValueError):
     """A body that is no batch."""
 

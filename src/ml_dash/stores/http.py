@@ -67,8 +67,11 @@ class HttpStore:
         except wire.TooLarge:
             self._append_parts(batch, PART_BYTES if not _fits(batch.bodies) else _smaller(batch.bodies))
 
-    def append_whole(self, batch: Batch) -> int:
+    def append_whole(self, batch: Batch, packed: wire.Packed | None = None) -> int:
         """Apply a batch once, in one request: for who cuts batches by himself, with a number for each part.
+
+        Args:
+            packed: the batch as `packed` gave it; without it, it is packed now.
 
         Returns:
             The writer's highest number; one above the batch's own is somebody else's of the same name.
@@ -76,18 +79,22 @@ class HttpStore:
         Raises:
             wire.TooLarge: it is too large for one; nothing of it was stored. Else as `append`.
         """
-        used = {track_number(body) for body in batch.bodies}
-        batch = Batch(batch.writer, batch.number, {n: t for n, t in batch.tracks.items() if n in used}, batch.bodies)
-        if not _fits(batch.bodies):
+        packed = packed or self.packed(batch)
+        if packed is None:
             raise wire.TooLarge(f"a batch of more than {PART_BYTES} bytes or {wire.LIMITS.entries} entries")
-        body = compress(wire.encode_batch(batch))
-        headers = {
-            "Content-Type": wire.BATCH,
-            "Content-Encoding": "zstd",
-            "Content-Digest": wire.digest(body),
-        }
-        answer = self.connection.send("POST", wire.BATCHES, [("prefix", self.prefix)], content=body, headers=headers)
+        headers = {"Content-Type": wire.BATCH, "Content-Encoding": "zstd", "Content-Digest": packed.digest}
+        query = [("prefix", self.prefix)]
+        answer = self.connection.send("POST", wire.BATCHES, query, content=packed.body, headers=headers)
         return int(self.connection.decoded(answer.content)["applied"])
+
+    def packed(self, batch: Batch) -> wire.Packed | None:
+        """The batch as a request's body; None where it is too large for one."""
+        if not _fits(batch.bodies):
+            return None
+        used = set(map(track_number, batch.bodies))
+        tracks = {number: track for number, track in batch.tracks.items() if number in used}
+        body = compress(wire.encode_batch(Batch(batch.writer, batch.number, tracks, batch.bodies)))
+        return wire.Packed(batch.writer, batch.number, body, wire.digest(body))
 
     def _append_parts(self, batch: Batch, part_bytes: int) -> None:
         """Send a batch in parts that are not larger than some bytes, going on behind those that arrived."""
