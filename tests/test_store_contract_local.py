@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,10 @@ import pytest
 
 from ml_dash.errors import NotOpen, StoreCorrupt
 from ml_dash.files import Files
+from ml_dash.schema import describe
 from ml_dash.store import Store, Track, Window
+from ml_dash.stores.datafile import Snapshot
+from ml_dash.stores.index import Block
 from ml_dash.stores.local import LocalStore
 from store_contract import FORCE, LOGS, LOSS, STATE, StoreContract, Writer, body, columns, entries
 
@@ -382,6 +386,73 @@ def test_what_came_out_of_order_is_counted(store: LocalStore, place: Path) -> No
     store.remove(STATE)
     writer.send(body(6.0, x=1))
     assert [(info.late, info.repeated) for info in store.tracks()] == [(0, 0)]
+
+
+@pytest.mark.parametrize("reopened", [False, True], ids=["recorded", "index rebuilt"])
+@pytest.mark.parametrize("alone", [True, False], ids=["late alone", "late before others"])
+def test_one_late_entry_costs_little(
+    store: LocalStore, place: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, reopened: bool
+) -> None:
+    """In a long track one entry came late: counting, listing and a window read the blocks beside it, not the track."""
+    writer = Writer(store)
+    for second in range(40):
+        writer.send(*(body(second + i / 400, x=[0.125] * 20, n=i) for i in range(400)))
+    writer.send(body(3.00125, y=1), *(() if alone else (body(40.0 + i, x=[0.5]) for i in range(40))))
+    if reopened:
+        next(place.rglob(".index")).unlink()
+    reader = LocalStore(place)
+    reader.extent(STATE)  # the index is made
+    loaded: list[int] = []
+    real = Snapshot.load
+
+    def counting(self: Snapshot, block: Block) -> list[dict]:
+        loaded.append(block.entries)
+        return real(self, block)
+
+    monkeypatch.setattr(Snapshot, "load", counting)
+    count = 40 * 400 + 1 + (0 if alone else 40)
+    assert reader.extent(STATE) == (count, 39.9975 if alone else 79.0)
+    assert 0 < sum(loaded) < 2_000
+    reader.tracks()  # keeps the types of every line
+    loaded.clear()
+    (info,) = reader.tracks()
+    assert info.count == count
+    assert info.columns["y"] == "int"
+    assert 0 < sum(loaded) < 4_000
+    loaded.clear()
+    found = [e["timestamp"] for block in reader.read(STATE, Window(2.999, 3.003)) for e in block]
+    assert found == [3.0, 3.00125, 3.0025]
+    assert 0 < sum(loaded) < 1_000
+    reader.close()
+
+
+def test_a_type_that_merging_took_away_is_not_listed(store: LocalStore) -> None:
+    """Text was corrected to a number at the same instant, late: the column has numbers only, before compaction too."""
+    writer = Writer(store)
+    writer.send(body(1.0, x="?"), body(2.0, x=2))
+    writer.send(body(1.0, x=1))
+    writer.send(body(3.0, x=3))
+    assert [info.columns["x"] for info in store.tracks()] == ["int"]
+    store.compact(STATE)
+    assert [info.columns["x"] for info in store.tracks()] == ["int"]
+
+
+def test_listing_an_unsorted_track_equals_reading_it(place: Path) -> None:
+    """Count, extent and types of tracks with late, repeated and replaced entries, asked after every batch."""
+    chosen = random.Random(7)
+    for track in range(30):
+        store = LocalStore(place / str(track))
+        writer = Writer(store)
+        for step in range(12):
+            start = step * 10 if chosen.random() < 0.7 else chosen.randrange(0, 120)
+            stamps = [start + chosen.randrange(0, 12) / 2 for _ in range(chosen.randrange(1, 6))]
+            values = [chosen.choice([1, 0.5, "text", None, [1.0, 2.0]]) for _ in stamps]
+            writer.send(*(body(stamp, **{chosen.choice("ab"): v}) for stamp, v in zip(stamps, values, strict=True)))
+            (info,) = store.tracks()
+            known = entries(store)
+            assert (info.count, info.columns) == (len(known), describe(known))
+            assert store.extent(STATE) == (len(known), known[-1]["timestamp"])
+        store.close()
 
 
 def test_a_batch_that_failed_and_comes_again_is_not_late(place: Path) -> None:

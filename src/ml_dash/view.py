@@ -23,6 +23,8 @@ from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .stores.grouping import timestamp_of, track_number
 
 ATTEMPTS = 5
+LOOKED_UP = 64
+"""Late entries in journals that are looked for in the store one by one; beyond, reading everything is as good."""
 
 log = logging.getLogger("ml_dash")
 
@@ -43,11 +45,22 @@ class View:
         """The number of entries of a series; None where only reading it tells."""
         if track.kind != MERGED:
             return self._count_sequence(track)
-        waiting = merge(self.pending(track))  # journals first, as when reading
-        found = self._extent(track)
-        if found is None or (waiting and waiting[0]["timestamp"] <= found[1]):
+        for _ in range(ATTEMPTS):
+            before = self._numbers()
+            waiting, stored = merge(self.pending(track)), self._extent(track)
+            twins = None if stored is None else self._twins(track, waiting, stored[1])
+            if stored is None or twins is None:
+                return None
+            if before == self._numbers():  # else a batch moved meanwhile
+                return stored[0] + len(waiting) - twins
+        return None
+
+    def _twins(self, track: Track, waiting: list[Entry], latest: float) -> int | None:
+        """How many of ascending entries the store has a part of; None where these are too many to look up."""
+        late = [entry["timestamp"] for entry in waiting if entry["timestamp"] <= latest]
+        if len(late) > LOOKED_UP:
             return None
-        return found[0] + len(waiting)
+        return sum(any(self._store.read(track, Window(stamp, stamp))) for stamp in late)
 
     def _count_sequence(self, track: Track) -> int | None:
         for _ in range(ATTEMPTS):
@@ -107,13 +120,32 @@ class View:
         for topic, waiting in pending.items():
             if waiting:
                 stored = found.get(topic)
-                described = _appended(stored, merge(waiting), kind)
-                found[topic] = described or self._described(Track(kind, topic), stored)
+                track = Track(kind, topic)
+                found[topic] = self._added(track, stored, merge(waiting)) or self._described(track, stored)
         return [found[topic] for topic in sorted(found)]
 
     def pending_topics(self, kind: str) -> set[str]:
         """The topics of a kind that some journal names."""
         return {track.topic for stream in self._streams() for track in stream.tracks().values() if track.kind == kind}
+
+    def _added(self, track: Track, stored: TrackInfo | None, waiting: list[Entry]) -> TrackInfo | None:
+        """What is known of a track with ascending entries beside those stored; None where they may change some."""
+        if stored is None or track.kind != MERGED or stored.first_timestamp is None or stored.last_timestamp is None:
+            return None
+        first, last = waiting[0]["timestamp"], waiting[-1]["timestamp"]
+        if first <= stored.last_timestamp:
+            at_hand = hasattr(self._store, "extent")  # a server would be asked for each
+            if not at_hand or self._twins(track, waiting, stored.last_timestamp) != 0:
+                return None
+        seen = {name: set(types.split(" | ")) for name, types in stored.columns.items()}
+        observe(seen, waiting)
+        return replace(
+            stored,
+            count=stored.count + len(waiting),
+            first_timestamp=min(first, stored.first_timestamp),
+            last_timestamp=max(last, stored.last_timestamp),
+            columns=summary(seen, fixed_names(track.kind)),
+        )
 
     def _described(self, track: Track, stored: TrackInfo | None) -> TrackInfo:
         """What is known of a series from reading it, because part of it is not in the store yet."""
@@ -207,18 +239,6 @@ def _numbered(
                 entry = from_line(to_line(timestamp, fields))
                 if entry is not None:
                     yield body[0], entry
-
-
-def _appended(stored: TrackInfo | None, waiting: list[Entry], kind: str) -> TrackInfo | None:
-    """What is known of a track with entries behind its last one; None where they are not all behind it."""
-    last = None if stored is None else stored.last_timestamp
-    if stored is None or last is None or kind != MERGED or waiting[0]["timestamp"] <= last:
-        return None
-    seen = {name: set(types.split(" | ")) for name, types in stored.columns.items()}
-    observe(seen, waiting)
-    count, end = stored.count + len(waiting), waiting[-1]["timestamp"]
-    columns = summary(seen, fixed_names(kind))
-    return replace(stored, count=count, last_timestamp=end, columns=columns)
 
 
 def _interleave(blocks: Iterator[list[Entry]], waiting: list[Entry]) -> Iterator[list[Entry]]:

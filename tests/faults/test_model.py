@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ml_dash.entry import select
+from ml_dash.line import from_line, to_line
+from ml_dash.schema import describe
 from ml_dash.store import MERGED, Track
 
 from . import figures
@@ -229,14 +231,17 @@ class Recorder(RuleBasedStateMachine):
 
     @rule(writer=writers)
     def list_tracks(self, writer: int) -> None:
-        """Counts, first and last timestamps."""
-        found = {info.topic: info for info in self.open[self._one(writer)].tracks.list()}
+        """Counts, first and last timestamps, the types of columns."""
+        recording = self.open[self._one(writer)]
+        found = {info.topic: info for info in recording.tracks.list()}
         for topic in TOPICS:
             now = self._now(topic)
             assert (topic in found) == bool(now)
             if now:
                 info = found[topic]
                 assert (info.count, info.first_timestamp, info.last_timestamp) == (len(now), min(now), max(now))
+                assert len(recording.tracks(topic)) == len(now)
+                assert info.columns == describe(from_line(to_line(at, now[at])) for at in now)
 
     def teardown(self) -> None:
         """Everybody ends, some badly; a last open stores what is left; the files are what the document promises."""

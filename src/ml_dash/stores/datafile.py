@@ -290,7 +290,7 @@ class Appender:
         self._waiting_bytes += len(lines)
         if self._waiting_bytes >= READ_BYTES:
             self._put()
-        self.index.add_lines(first, last, len(lines), entries)
+        self.index.add_text(lines, first, last, entries)
 
     def _put(self) -> None:
         self._files.write(self._fd, b"".join(self._waiting))

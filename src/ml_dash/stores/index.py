@@ -95,6 +95,7 @@ class Index:
         if (
             known is not None
             and first > known.last
+            and (known.last >= self.highest or last <= self.highest)  # what is late stays apart from what is not
             and known.offset + known.length == self.size
             and known.length + length <= BLOCK_BYTES
         ):
@@ -103,6 +104,14 @@ class Index:
             self._grow(first, last, length, entries)
         else:
             self.add_block(Block(first, last, self.size, length, entries))
+
+    def add_text(self, lines: bytes, first: float, last: float, entries: int) -> None:
+        """`add_lines`, one by one where some are late and others not: a block of both would overlap all between."""
+        if not first <= self.highest < last:
+            return self.add_lines(first, last, len(lines), entries)
+        for line in lines.splitlines(keepends=True):
+            self.add_line(float(_stamps.decode(line).timestamp), len(line))
+        return None
 
     def add_block(self, block: Block) -> None:
         """Note a block at the file's end."""
@@ -265,7 +274,7 @@ def _scan_fast(index: Index, offset: int, chunk: bytes) -> bool:
     # An integer may be one that no timestamp can be: such a line is no entry.
     if set(map(type, stamps)) != {float} or len(stamps) != chunk.count(b"\n"):
         return False
-    if not all(a < b for a, b in itertools.pairwise(stamps)):
+    if stamps[0] <= index.highest < stamps[-1] or not all(a < b for a, b in itertools.pairwise(stamps)):
         return False
     index.size = offset
     index.add_block(Block(stamps[0], stamps[-1], offset, len(chunk), len(stamps)))

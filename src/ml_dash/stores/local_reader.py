@@ -16,13 +16,13 @@ from ..files import Files
 from ..line import from_document
 from ..schema import observe, summary
 from ..store import MERGED, Document, Entry, Track, TrackInfo, Window, fixed_names
-from .datafile import DataFile
+from .datafile import DataFile, Snapshot
 from .derived import BESIDE, NOTHING, Derived
 from .index import Block
 from .layout import Layout
 from .state import StateFile
 from .sweep import sweep
-from .types import types_of
+from .types import Places, Seen, look_up, names_of, types_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,11 +196,15 @@ class LocalReader:
         if path is None:
             return 0, float("-inf")
         committed = float("inf") if track.kind == MERGED else self._committed(path)
-        index = self._file(path).summary(self.settled)
-        blocks = [block for block in index.blocks if block.offset < committed]
-        is_cut = bool(blocks) and blocks[-1].offset + blocks[-1].length > committed
-        is_plain = index.is_sorted if track.kind == MERGED else not is_cut
-        return (sum(block.entries for block in blocks), index.highest) if is_plain else None
+        with self._file(path).snapshot(settled=self.settled) as snapshot:
+            if snapshot is None:
+                return 0, float("-inf")
+            if not snapshot.is_sorted and track.kind == MERGED:
+                return sum(map(_entries_in, sweep(snapshot.blocks, snapshot.load))), snapshot.index.highest
+        blocks = [block for block in snapshot.blocks if block.offset < committed]
+        if blocks and blocks[-1].offset + blocks[-1].length > committed:
+            return None
+        return sum(block.entries for block in blocks), snapshot.index.highest
 
     def _order(self, track: Track, path: Path) -> tuple[int | None, int | None]:
         """How many entries came late and how many repeated one; None where no state tells."""
@@ -211,13 +215,14 @@ class LocalReader:
         return state.order.get(self._name(path), (0, 0)) if state.generation and track.kind == MERGED else (None, None)
 
     def _looked_at(self, track: Track, path: Path) -> tuple[int, dict[str, set[str]]]:
-        """The number of entries and the types in them; where lines are entries one by one, from what is kept."""
+        """The number of entries and the types in them; where lines are entries, from what is kept."""
         with self._file(path).snapshot(settled=self.settled) as snapshot:
             if snapshot is not None:
-                is_plain = snapshot.is_sorted if track.kind == MERGED else self._committed(path) >= snapshot.end
-                if is_plain:
+                if track.kind == MERGED and not snapshot.is_sorted:
+                    return _swept(snapshot, types_of(path, snapshot, self._files, keep=self._derive))
+                if track.kind == MERGED or self._committed(path) >= snapshot.end:
                     count = sum(block.entries for block in snapshot.blocks)
-                    return count, types_of(path, snapshot, self._files, keep=self._derive)
+                    return count, names_of(types_of(path, snapshot, self._files, keep=self._derive))
         seen: dict[str, set[str]] = {}
         count = 0
         for entries in self.read(track):
@@ -243,6 +248,23 @@ class LocalReader:
         if found is None:
             raise StoreCorrupt(f"{path} is no JSON object; move it away or mend it")
         return found
+
+
+def _entries_in(part: Block | list[Entry]) -> int:
+    return part.entries if isinstance(part, Block) else len(part)
+
+
+def _swept(snapshot: Snapshot, found: Places) -> tuple[int, Seen]:
+    """The number of entries of an unsorted file and the types in them; only what overlaps is read."""
+    count, seen, apart = 0, Seen(), list[Block]()
+    for part in sweep(snapshot.blocks, snapshot.load):
+        count += _entries_in(part)
+        if isinstance(part, Block):
+            apart.append(part)
+        else:
+            observe(seen, part)
+    look_up(seen, found, sorted(apart, key=lambda block: block.offset), snapshot)
+    return count, seen
 
 
 def _within(low: float, high: float, load: Callable[[Block], list[Entry]], block: Block) -> list[Entry]:

@@ -1,16 +1,19 @@
 """The types that occur in a track, kept beside it so that listing does not read it again. Derived and disposable.
 
-    .types    {"version", "size", "mtime_ns", "ctime_ns", "inode", "covered", "tail", "types": {field: [type names]}}
+    .types    {"version", "size", "mtime_ns", "ctime_ns", "inode", "covered", "tail", "types": {field: {type: offset}}}
 
 It fits where size, times and inode are the file's. A file that only grew (the same inode, and the same
-bytes before the place up to which it was covered) is read from that place on. Kept for sorted files only: merging may
-take a type away, which a union never does.
+bytes before the place up to which it was covered) is read from that place on. It tells what lines hold: where a later
+line replaces a field of an earlier one, merging may take a type away. So each type is kept with a place where it is:
+where nothing overlaps that, nobody took it away.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,13 +22,15 @@ from ..files import Files
 from ..schema import observe
 from .datafile import Snapshot
 from .derived import Derived
-from .index import Fingerprint
+from .index import Block, Fingerprint
 from .layout import DATA
 
-VERSION = 1
+VERSION = 2
 TAIL_BYTES = 4096
 
 Seen = dict[str, set[str]]
+Places = dict[str, dict[str, int]]
+"""For each field the types that occur in it, each with where in the file its first block begins."""
 
 
 class _Known(msgspec.Struct):
@@ -36,7 +41,7 @@ class _Known(msgspec.Struct):
     inode: int
     covered: int
     tail: int
-    types: dict[str, list[str]]
+    types: dict[str, dict[str, int]]
 
 
 _decoder = msgspec.json.Decoder(_Known)
@@ -47,29 +52,64 @@ def types_path(data: Path) -> Path:
     return data.with_name(".types" if data.name == DATA else f".{data.name}.types")
 
 
-def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: Derived) -> Seen:
-    """The type names that occur in each field of a sorted file; read from the kept ones as far as they fit.
+def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: Derived) -> Places:
+    """The types that occur in each field of a file's lines; read from the kept ones as far as they fit.
 
     Args:
         keep: where to keep what was learned.
     """
-    covered, seen = 0, Seen()
+    covered, found = 0, Places()
     for place in keep.places(types_path(data)):
         known = _load(place, files)
         if known is not None and known.covered >= covered and (_fits(known, snapshot) or _only_grew(known, snapshot)):
-            covered, seen = known.covered, {name: set(types) for name, types in known.types.items()}
+            covered, found = known.covered, known.types
             if _fits(known, snapshot):
                 keep.used(place)
-                return seen
+                return found
     for block in snapshot.blocks:
         if block.offset + block.length > covered:
-            observe(seen, snapshot.load(block))
+            _note(found, snapshot, block)
     target = keep.target(types_path(data), 0)
     if target is not None:
-        _save(target, snapshot, seen, files)
+        _save(target, snapshot, found, files)
         if target.name.startswith("00"):  # one in 256: the bound holds without a look at the whole cache each time
             keep.wrote(target, files)
-    return seen
+    return found
+
+
+def _note(found: Places, snapshot: Snapshot, block: Block) -> None:
+    seen = Seen()
+    observe(seen, snapshot.load(block))
+    for name, types in seen.items():
+        places = found.setdefault(name, {})
+        for one in types:
+            places.setdefault(one, block.offset)
+
+
+def names_of(found: Places) -> Seen:
+    """The types without their places."""
+    return {name: set(types) for name, types in found.items()}
+
+
+def look_up(seen: Seen, found: Places, apart: Sequence[Block], snapshot: Snapshot) -> None:
+    """Add to what overlapping blocks have, merged, the types of an unsorted file's other blocks.
+
+    Args:
+        seen: the types in the merged part; added to.
+        found: the types in all lines.
+        apart: the blocks that overlap no other, in file order.
+    """
+    starts = [block.offset for block in apart]
+    for name, types in found.items():
+        for one, offset in types.items():
+            at = bisect_right(starts, offset) - 1
+            if at >= 0 and offset < starts[at] + apart[at].length:
+                seen.setdefault(name, set()).add(one)
+    lines = names_of(found)
+    for block in apart:  # what occurs in the merged part first, and may have been replaced there
+        if seen == lines:
+            return
+        observe(seen, snapshot.load(block))
 
 
 def _load(path: Path, files: Files) -> _Known | None:
@@ -95,9 +135,8 @@ def _tail(snapshot: Snapshot, covered: int) -> int:
     return zlib.crc32(snapshot.files.read_at(snapshot.fd, covered - start, start))
 
 
-def _save(path: Path, snapshot: Snapshot, seen: Seen, files: Files) -> None:
-    types = {name: sorted(names) for name, names in seen.items()}
-    known = _Known(VERSION, *snapshot.fingerprint, snapshot.end, _tail(snapshot, snapshot.end), types)
+def _save(path: Path, snapshot: Snapshot, found: Places, files: Files) -> None:
+    known = _Known(VERSION, *snapshot.fingerprint, snapshot.end, _tail(snapshot, snapshot.end), found)
     if not os.access(path.parent, os.W_OK):
         return
     try:
