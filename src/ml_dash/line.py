@@ -30,6 +30,9 @@ _TOKEN = re.compile(rb'(?<=[:,\[\s])"(NaN|-?Infinity)"(?=\s*[,\]}])')
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]")
 """NaN and the infinities in msgpack; where other bytes look like them, the careful way is taken for nothing."""
 
+_VALUES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_PLAIN_LISTS = frozenset((float, int, bool, type(None)))
+
 _LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _TIMESTAMP = operator.itemgetter("timestamp")
 _BOM = b"\xef\xbb\xbf"
@@ -123,15 +126,28 @@ def _checked(entry: Any) -> Entry | None:
 
 def from_lines(block: bytes) -> list[Entry]:
     """The entries of a block of whole lines, in the file's order; lines that are no entry are left out."""
-    if not _spells_a_token(block):
+    with_tokens = _spells_a_token(block)
+    if not with_tokens or b"\\u" not in block:  # without an escape, a string that reads like a token is one
         try:
             entries: list[Entry] = _json_decoder.decode_lines(block)
             if not entries or set(map(type, map(_TIMESTAMP, entries))) == {float}:
-                return entries
+                return [_valued(entry) for entry in entries] if with_tokens else entries
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
     found = (from_line(line) for line in block.split(b"\n") if line.strip())
     return [entry for entry in found if entry is not None]
+
+
+def _valued(value: Any) -> Any:
+    """Decoded JSON with its tokens as the floats they stand for; most lists hold plain floats and stay as they are."""
+    kind = type(value)
+    if kind is str:
+        return _VALUES.get(value, value)
+    if kind is dict:
+        return {name: part if type(part) is float else _valued(part) for name, part in value.items()}
+    if kind is list and not _PLAIN_LISTS.issuperset(map(type, value)):
+        return [part if type(part) is float else _valued(part) for part in value]
+    return value
 
 
 def _tolerant(line: bytes) -> Any:
