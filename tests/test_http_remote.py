@@ -160,7 +160,7 @@ def test_entries_go_without_a_flush(new: Callable[..., Experiment], place: Place
             try:
                 with place.stored() as stored:
                     return len(stored.tracks("robot/state")) == 21
-            except ExperimentNotFound:
+            except LookupError:  # neither the experiment nor its topic, at first
                 return False
 
         wait_until(there)
@@ -188,6 +188,19 @@ def test_unknown_experiments_are_told(place: Place) -> None:
     for prefix in ("ada/no/body", "bob/robots/pick"):
         with pytest.raises(ExperimentNotFound, match="no"):
             ml_dash.open(prefix, dash_url=place.url, token=place.token)
+
+
+def test_unknown_experiments_of_a_server_name_the_nearest(new: Callable[..., Experiment], place: Place) -> None:
+    """A mistyped prefix is answered with those that the token reaches; a mistyped topic with the topics."""
+    with new().run as experiment:
+        record(experiment, 2)
+    options = {"dash_url": place.url, "token": place.token}
+    with pytest.raises(ExperimentNotFound, match=f"{place.url}; did you mean '{PREFIX}'"):
+        ml_dash.open(PREFIX + "s", **options)
+    with ml_dash.open(PREFIX, **options) as served:
+        assert served.tracks("robot/state").read(start_timestamp=1e9)["entries"] == []
+        with pytest.raises(ml_dash.TrackNotFound, match="did you mean 'robot/state'"):
+            served.tracks("robot/sate").list_entries()
 
 
 def test_the_environment_names_the_server(place: Place, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:

@@ -429,7 +429,9 @@ def test_equal_to_a_dictionary(tmp_path_factory: pytest.TempPathFactory, steps: 
         assert len(track) == len(model)
     experiment.run.complete()
     with open_run("a/b/c", dash_root=experiment.root) as opened:
-        assert same(opened.tracks("x").list_entries(), [model[stamp] for stamp in sorted(model)])
+        assert [info.topic for info in opened.tracks.list()] == (["x"] if model else [])
+        for info in opened.tracks.list():
+            assert same(opened.tracks(info.topic).list_entries(), [model[stamp] for stamp in sorted(model)])
 
 
 def check_window(track: Any, model: dict[float, dict[str, Any]], start: float, end: float, columns: list[str]) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .entry import merge
 from .formats.arrow import entries_from_table, import_pyarrow, null_of, table_from_entries
 from .formats.blocks import Block, TableBuilder
-from .formats.parquet import write_parquet
 from .store import MERGED, Entry, Store, Track, Window
 
 if TYPE_CHECKING:
@@ -63,11 +62,6 @@ def track_table(
     waiting = merge(session.view.pending(track))
     table = _with(table_of(track), waiting)
     return select_fields(cut(table, window.start, window.end), columns)
-
-
-def track_parquet(session: Journaled, track: Track, window: Window = Window()) -> bytes:
-    """A track, or a window of it, as the bytes of a Parquet file."""
-    return write_parquet(parquet_table(session, track, window))
 
 
 def parquet_table(session: Journaled, track: Track, window: Window = Window()) -> pa.Table:

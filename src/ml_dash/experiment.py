@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Order, Recording, order_of
 from .arguments import UNSET, check_root, chosen_prefix, resolved_root, server_url, watched_rates
 from .background import Pace
-from .errors import ExperimentNotFound, InvalidEntry, NotOpen
+from .errors import ExperimentNotFound, InvalidEntry, MlDashError, NotOpen
 from .journal_reader import is_writing
 from .line import checked_document
 from .log import Log
@@ -361,18 +362,35 @@ def open_experiment(
         An experiment whose `tracks`, `metrics`, `params`, `log` can be read; close it, or use it in a `with` block.
 
     Raises:
-        ExperimentNotFound: (a LookupError) there is no such experiment.
+        ExperimentNotFound: (a LookupError) there is no such experiment; the message names the nearest prefixes.
         InvalidPrefix: (a ValueError) no prefix.
     """
     experiment = Experiment(prefix, dash_root=dash_root, dash_url=dash_url, token=token)
-    here = dash_root is not None and not dash_url and is_experiment(experiment.folder)
-    if not here and experiment._url is not None:
-        experiment._open_served()
+    looked_here = dash_root is not None and not dash_url
+    if looked_here and is_experiment(experiment.folder):
+        experiment._open_for_reading()
         return experiment
-    if not here:
-        raise ExperimentNotFound(f"no experiment {prefix!r} in {experiment.root}")
-    experiment._open_for_reading()
+    try:
+        if experiment._url is None:
+            raise ExperimentNotFound
+        experiment._open_served()
+    except ExperimentNotFound:
+        raise _unknown(experiment, looked_here) from None
     return experiment
+
+
+def _unknown(experiment: Experiment, looked_here: bool) -> ExperimentNotFound:
+    """The error with the nearest of all prefixes there are, on the disk and on the server."""
+    from .catalog import LocalCatalog, not_found  # built on this file
+
+    known = LocalCatalog(experiment.root, readonly=True).prefixes() if looked_here else []
+    if experiment._url is not None:
+        from .http_catalog import HttpCatalog
+
+        server = HttpCatalog(experiment._url, experiment._token or os.environ.get("ML_DASH_TOKEN"))
+        with closing(server), suppress(MlDashError):
+            known += server.prefixes()
+    return not_found(experiment.prefix, known, experiment._url or experiment.root)
 
 
 def is_experiment(folder: Path) -> bool:

@@ -73,17 +73,24 @@ class MetricBuilder:
             `{"entries": [{"index": 0, "timestamp": wall seconds, ...}], "count": n}`, ascending by index.
 
         Raises:
+            TrackNotFound: (a LookupError) nobody logged under this name, and nobody records the experiment any more.
             InvalidWindow: (a ValueError) a start or limit that is no integer of at least 0.
         """
         window = part(start_index, limit)
-        entries = [entry for block in self._manager.session().read(Track(KIND, self.name), window) for entry in block]
+        track, session = Track(KIND, self.name), self._manager.session()
+        entries = [entry for block in session.read(track, window) for entry in block]
+        if not entries:
+            session.has(track)
         return {"entries": entries, "count": len(entries)}
 
     def __len__(self) -> int:
         """The number of entries."""
         track, session = Track(KIND, self.name), self._manager.session()
         known = session.count(track)
-        return sum(map(len, session.read(track))) if known is None else known
+        count = sum(map(len, session.read(track))) if known is None else known
+        if not count:
+            session.has(track)
+        return count
 
     def __bool__(self) -> bool:
         """A series is true also while it is empty."""

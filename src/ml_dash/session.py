@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,11 +16,12 @@ from . import run_record
 from .background import Background, Pace
 from .drain import Drain, SpoolDrain
 from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
-from .errors import NotOpen, StoreUnavailable
+from .errors import NotOpen, StoreUnavailable, TrackNotFound
 from .files import FILES, Files, is_held_here
 from .journal import Journal
-from .journal_reader import is_alive, streams
+from .journal_reader import is_alive, is_writing, streams
 from .journal_segments import SEGMENT_BYTES
+from .names import offer
 from .store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window, fixed_names
 from .view import View
 
@@ -194,6 +196,39 @@ class Session:
         if self.closed:
             raise _closed_to_reading()
         return self.view.tracks(kind)
+
+    def topics(self, kind: str = MERGED) -> list[str]:
+        """The topics of a kind, sorted, without a look at the series; one that nothing was appended to may be one."""
+        stored = getattr(self.store, "topics", None)
+        if stored is None:
+            return [info.topic for info in self.tracks(kind)]
+        return sorted({*stored(kind), *self.view.pending_topics(kind)})
+
+    def has(self, track: Track) -> bool:
+        """Whether a series is there in which a read found nothing, so that reading costs nothing more; False where it
+        may still come: while the experiment is being recorded, here or by another process, it may begin with the next
+        append, and whoever waits for it reads again.
+
+        Raises:
+            TrackNotFound: nobody records, so a name that is not there is a mistake; the message names the nearest.
+        """
+        if self._is_being_recorded():
+            return False
+        known = self.topics(track.kind)
+        if track.topic not in known:
+            what = "topic" if track.kind == MERGED else track.kind
+            raise TrackNotFound(f"no {what} {track.topic!r}; {offer(track.topic, known)}")
+        return True
+
+    def _is_being_recorded(self) -> bool:
+        """Whether somebody may append: here, in another process, or, as far as a server knows, elsewhere."""
+        if self.journal is not None or not self.is_alone():
+            return True
+        served, document = self._journals is None, self.store.read_document(run_record.DOCUMENT)
+        if document is None:
+            return served  # the entries came first, what is known of their run comes soon
+        alive = partial(is_writing, self._journals) if self._journals is not None else bool
+        return run_record.status_of(document, alive) == run_record.RUNNING
 
     def flush(self, timeout_s: float | None = FLUSH_S) -> None:
         """Everything appended before the call is in the store, durable, on return; a server is waited for so long."""

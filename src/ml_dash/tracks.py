@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .address import check_topic
@@ -89,11 +90,7 @@ class TracksManager(RunPart):
 
     def topics(self) -> builtins.list[str]:
         """The topics alone, sorted, without a look at the tracks; a builder that nothing was appended to may be one."""
-        session = self.session()
-        stored = getattr(session.store, "topics", None)
-        if stored is None:
-            return [info.topic for info in session.tracks()]
-        return sorted({*stored(MERGED), *session.view.pending_topics(MERGED)})
+        return self.session().topics()
 
     def blocks(self, topic: str, window: Window = Window()) -> Blocks:
         """The entries of any topic in ascending blocks; one that nobody recorded is empty, and is not created."""
@@ -116,7 +113,7 @@ class TracksManager(RunPart):
 class TrackBuilder(TrackAnalysis):
     """One track: append entries, read them back, and analyse them (tables, slices: `analysis/track.py`)."""
 
-    __slots__ = ("_id", "_journal", "_session", "topic")
+    __slots__ = ("_id", "_is_known", "_journal", "_session", "topic")
 
     def __init__(self, session: Session, topic: str) -> None:
         self.topic = topic
@@ -125,6 +122,7 @@ class TrackBuilder(TrackAnalysis):
     def attach(self, session: Session) -> None:
         """Write to and read from this session from now on."""
         self._session, self._id = session, 0
+        self._is_known = session.journal is not None  # who records may read what is still to come
         self._journal = _NO_JOURNAL if session.journal is None else session.journal
         if session.journal is not None:
             self._id = session.journal.track_id(Track(MERGED, self.topic))
@@ -240,9 +238,12 @@ class TrackBuilder(TrackAnalysis):
 
         Returns:
             json: `{"entries": [{"timestamp": 1.0, ...}], "count": n}`; jsonl, parquet and csv: bytes; mocap: a dict.
-            Ascending, one entry per timestamp. A topic nobody recorded is empty.
+            Ascending, one entry per timestamp. While the experiment is being recorded, by this process or another,
+            a topic without entries is empty: it may begin with the next append, and whoever waits for it reads again.
 
         Raises:
+            TrackNotFound: (a LookupError) nobody recorded the topic, and nobody records the experiment any more; the
+                message names the nearest topics. So do the other ways to read a track.
             InvalidWindow: (a ValueError) an unknown format, a bound that is no number, columns that are no list.
             MissingExtra: format "parquet" without pyarrow.
             NotOpen: outside an open run.
@@ -252,25 +253,45 @@ class TrackBuilder(TrackAnalysis):
         make = check_format(format)
         window = self.window(start_timestamp, end_timestamp, columns)
         if format == "parquet":
-            from .columnar import track_parquet
+            from .columnar import parquet_table
+            from .formats.parquet import write_parquet
 
-            return track_parquet(self._session, Track(MERGED, self.topic), window)
-        return make(self.topic, self._session.read(Track(MERGED, self.topic), window))
+            return write_parquet(self._checked(parquet_table(self._session, Track(MERGED, self.topic), window)))
+        return make(self.topic, self._blocks(window))
 
     def list_entries(self) -> list[Entry]:
         """All entries as dictionaries, ascending by `timestamp`, one per timestamp."""
-        entries: list[Entry] = to_json(self.topic, self._session.read(Track(MERGED, self.topic)))["entries"]
+        entries: list[Entry] = to_json(self.topic, self._blocks())["entries"]
         return entries
 
     def blocks(self, window: Window = Window()) -> Iterable[list[Entry]]:
         """The entries in ascending blocks, for tracks larger than memory."""
-        return self._session.read(Track(MERGED, self.topic), window)
+        return self._blocks(window)
+
+    def _blocks(self, window: Window = Window()) -> Iterator[list[Entry]]:
+        """The entries in ascending blocks; where there are none, the topic must be one that somebody recorded."""
+        blocks = self._session.read(Track(MERGED, self.topic), window)
+        if self._is_known:
+            return blocks
+        first = next(blocks, None)
+        self._check_known(first)
+        return blocks if first is None else chain([first], blocks)
+
+    def _checked(self, table: pa.Table) -> pa.Table:
+        """The table; where it has no entry, the topic must be one that somebody recorded."""
+        if not self._is_known:
+            self._check_known(len(table))
+        return table
+
+    def _check_known(self, found: object) -> None:
+        """Raise TrackNotFound where nothing was found under a name that nobody recorded (`Session.check_recorded`)."""
+        self._is_known = bool(found) or self._session.has(Track(MERGED, self.topic))
 
     def table(self, window: Window = Window()) -> pa.Table:
         """The fields of a window as an Arrow table, from the columnar sidecar where there is one."""
         from .columnar import track_table
 
-        return track_table(self._session, Track(MERGED, self.topic), window)
+        return self._checked(track_table(self._session, Track(MERGED, self.topic), window))
 
     def count(self, window: Window = Window()) -> int:
         """The number of entries in a window: distinct timestamps."""
@@ -279,7 +300,11 @@ class TrackBuilder(TrackAnalysis):
     def __len__(self) -> int:
         """The number of entries: distinct timestamps."""
         known = self._session.count(Track(MERGED, self.topic))
-        return sum(map(len, self.blocks())) if known is None else known
+        if known is None:
+            return sum(map(len, self._blocks()))
+        if not self._is_known:
+            self._check_known(known)
+        return known
 
     __reduce__ = refuse_copy
 

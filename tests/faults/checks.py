@@ -48,7 +48,8 @@ def _check_lane(root: Path, counters: Counters, writer: int, lane: str, exactly:
 
 def _check_shared(root: Path, counters: Counters, writers: tuple[int, ...], exactly: bool) -> int:
     with ml_dash.open(PREFIX, dash_root=root) as exp:
-        found = {entry["timestamp"]: entry for entry in exp.tracks("shared").list_entries()}
+        recorded = "shared" in exp.tracks.topics()
+        found = {entry["timestamp"]: entry for entry in exp.tracks("shared").list_entries()} if recorded else {}
     total = 0
     for writer in writers:
         name, acknowledged = f"w{writer}", counters[slot(writer, "shared")]

@@ -31,7 +31,9 @@ def _run(root: Path, program: object, *args: object, journal: str = "") -> dict[
         found = {
             info.topic: [entry["n"] for entry in exp.tracks(info.topic).list_entries()] for info in exp.tracks.list()
         }
-        found["metric"] = [entry["n"] for entry in exp.metrics("m").read()["entries"]]
+        found["metric"] = [
+            entry["n"] for info in exp.metrics.list() for entry in exp.metrics(info.topic).read()["entries"]
+        ]
     check_clean(root / FOLDER)
     return found
 

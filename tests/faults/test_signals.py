@@ -44,6 +44,7 @@ def test_handler_that_raises(tmp_path: Path, journal_mode: str) -> None:
     assert counters[0] <= counters[1]
     with ml_dash.open(PREFIX, dash_root=tmp_path) as exp:
         assert len(exp.tracks("main")) == counters[1] + 1
-        for entry in exp.tracks("arrays").list_entries():
+        arrays = exp.tracks("arrays").list_entries() if "arrays" in exp.tracks.topics() else []
+        for entry in arrays:
             assert len(entry["n"]) == 200_000
     check_clean(tmp_path / FOLDER)

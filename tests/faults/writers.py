@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,9 @@ def _sized(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_back(root: Path, writer: int, lane: str) -> list[dict[str, Any]]:
-    """A lane as a reader sees it, without changing anything; the times of sequences left out."""
-    with ml_dash.open(PREFIX, dash_root=root) as exp:
+    """A lane as a reader sees it, without changing anything; nothing where it was not recorded. The times of sequences
+    are left out."""
+    with ml_dash.open(PREFIX, dash_root=root) as exp, suppress(ml_dash.TrackNotFound):
         if lane == "metric":
             found = exp.metrics(topic(writer, lane)).read()["entries"]
         elif lane == "log":
@@ -202,3 +204,4 @@ def read_back(root: Path, writer: int, lane: str) -> list[dict[str, Any]]:
         else:
             return list(exp.tracks(topic(writer, lane)).list_entries())
         return [{name: value for name, value in entry.items() if name != "timestamp"} for entry in found]
+    return []

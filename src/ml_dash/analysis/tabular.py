@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingExtra
+from ..errors import MissingExtra, TrackNotFound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,10 +97,12 @@ class Tabular:
     def _repr_html_(self) -> str | None:
         """A notebook shows the extent, and for each column its type, its range and a small picture.
 
-        None, which is to show `repr`, where what it needs is not installed.
+        None, which is to show `repr`, where what it needs is not installed. A topic that nobody recorded is said.
         """
         try:
             html: str = needs(".picture").html(self.to_arrow(), repr(self))
         except MissingExtra:
             return None
+        except TrackNotFound as error:
+            return f"<div><b>{escape(repr(self))}</b> {escape(str(error))}</div>"
         return html
