@@ -31,7 +31,7 @@ class Server(MemoryStore):
         self.seen: list[tuple[Batch, wire.Packed | None]] = []
         self.refused: BaseException | None = None
 
-    def packed(self, batch: Batch) -> wire.Packed:
+    def packed(self, batch: Batch, pace: object) -> wire.Packed:
         self.made.append(batch.number)
         return wire.Packed(batch.writer, batch.number, b"".join(batch.bodies), "")
 

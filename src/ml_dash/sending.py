@@ -139,9 +139,9 @@ class Sender:
         self, cut: Iterator[Range], tracks: Mapping[int, Track], sent: Sent
     ) -> Generator[tuple[Range, wire.Packed | None], None, None]:
         """Each range with its request, under the number it gets when all before it go well."""
-        pack: Callable[[Batch], wire.Packed | None] = getattr(self._store, "packed", lambda batch: None)
+        pack: Callable[..., wire.Packed | None] = getattr(self._store, "packed", lambda batch, pace: None)
         for number, one in enumerate(cut, start=sent.number + 1):
-            yield one, pack(Batch(sent.writer, number, tracks, one.bodies))
+            yield one, pack(Batch(sent.writer, number, tracks, one.bodies), self._pace)
 
     # -------------------------------------------------------------- going on where somebody stopped
 

@@ -3,7 +3,9 @@
 A batch travels as one zstd frame of msgpack:
 
     {"v": 1, "writer": "0019...", "number": 7, "tracks": {1: ["tracks", "robot/state"]}, "bodies": [body, ...]}
+    {"v": 2, "writer": ..., "number": ..., "tracks": ..., "order": bytes, "blocks": [[count, columns], ...]}
 
+The second form is `blocks.py`'s, for many bodies; which of them a batch has follows from its bodies alone.
 The same (writer, number) always means the same entries, so a batch may be sent any number of times. The header
 `Content-Digest` (RFC 9530, sha-256 of the bytes as sent) tells damage on the way from damage at the source.
 """
@@ -13,15 +15,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from .blocks import Block, Blocks, blocks_of
 from .errors import InvalidEntry, InvalidWindow, MlDashError, StoreUnavailable
 from .store import KINDS, Batch, Track, TrackInfo, Window
 
-VERSION = 1
+VERSION, IN_BLOCKS = 1, 2
+"""The forms of a batch."""
 
 EXPERIMENTS, BATCHES, WRITERS = "/v1/experiments", "/v1/batches", "/v1/writers"
 TRACKS, ENTRIES, DOCUMENTS, LIVE, ACCESS = "/v1/tracks", "/v1/entries", "/v1/documents", "/v1/live", "/v1/access"
@@ -147,18 +151,29 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
     writer: str
     number: int
     tracks: dict[int, tuple[str, str]]
-    bodies: list[bytes]
+    bodies: list[bytes] | msgspec.UnsetType = msgspec.UNSET
+    order: bytes | msgspec.UnsetType = msgspec.UNSET
+    blocks: list[tuple[int, bytes]] | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Batch)
 
 
-def encode_batch(batch: Batch) -> bytes:
-    """The batch before compression."""
-    tracks = {number: (track.kind, track.topic) for number, track in batch.tracks.items()}
+def encode_batch(batch: Batch, pace: Callable[[], None] = lambda: None) -> bytes:
+    """The batch before compression.
+
+    Args:
+        pace: called every now and then, so that other threads can run.
+    """
     bodies = batch.bodies if isinstance(batch.bodies, list) else list(batch.bodies)
-    return _encoder.encode(_Batch(VERSION, batch.writer, batch.number, tracks, bodies))
+    blocks = blocks_of(bodies, pace)
+    tracks = {number: (track.kind, track.topic) for number, track in batch.tracks.items()}
+    head = (batch.writer, batch.number, tracks)
+    if blocks is None:
+        return _encoder.encode(_Batch(VERSION, *head, bodies=bodies))
+    columns = [(block.count, block.columns) for block in blocks.blocks]
+    return _encoder.encode(_Batch(IN_BLOCKS, *head, order=blocks.order, blocks=columns))
 
 
 def decode_batch(raw: bytes) -> Batch:
@@ -171,13 +186,25 @@ def decode_batch(raw: bytes) -> Batch:
         found = _decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BadBatch(f"no batch: {error}") from None
-    if found.v != VERSION:
-        raise BadBatch(f"a batch of version {found.v}; this server knows version {VERSION}")
+    if found.v not in (VERSION, IN_BLOCKS):
+        raise BadBatch(f"a batch of version {found.v}; this server knows the versions {VERSION} and {IN_BLOCKS}")
     check_writer(found.writer)
     if not 0 < found.number < 1 << 63:
         raise BadBatch(f"number must be from 1 to 2^63 - 1, got {found.number}")
     tracks = {number: Track(check_kind(kind), topic) for number, (kind, topic) in found.tracks.items()}
-    return Batch(found.writer, found.number, tracks, found.bodies)
+    return Batch(found.writer, found.number, tracks, _bodies_of(found))
+
+
+def _bodies_of(found: _Batch) -> Sequence[bytes]:
+    is_plain = found.v == VERSION
+    if msgspec.UNSET in (found.bodies,) if is_plain else msgspec.UNSET in (found.order, found.blocks):
+        raise BadBatch("no batch: its entries are missing")
+    if is_plain:
+        return found.bodies  # type: ignore[return-value]
+    try:
+        return Blocks(found.order, [Block(*one) for one in found.blocks])  # type: ignore[arg-type, union-attr]
+    except ValueError as error:
+        raise BadBatch(f"no batch: {error}") from None
 
 
 def check_writer(writer: str) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from ..address import check_topic
+from ..blocks import Blocks
 from ..columns import is_column
 from ..entry import MAX_ENTRY_BYTES, encode_body
 from ..errors import InvalidEntry, InvalidTopic
 from ..line import from_line
 from ..store import MERGED, Batch, Track
 from ..stores.grouping import is_column_body, track_number
-from ..stores.uniform import alike
+from ..stores.uniform import Alike, alike, alike_block
 from ..wire import BATCH, LIMITS, NDJSON, Limits, check_writer, decode_batch, digest
 from ..zstd import TooLarge, declared_size, decompress, gunzip
 from .faults import Refusal
@@ -102,7 +103,10 @@ def batch_of(raw: bytes, media_type: str, query: dict[str, str], limits: Limits 
 
 def _used_tracks(batch: Batch) -> Batch:
     """Only the tracks that have entries here, so that one batch is one batch however many tracks its sender has."""
-    used = {track_number(body) for body in batch.bodies if len(body) > 10}
+    if isinstance(batch.bodies, Blocks):
+        used = {track_number(block.first) for block in batch.bodies.blocks}
+    else:
+        used = {track_number(body) for body in batch.bodies if len(body) > 10}
     return Batch(batch.writer, batch.number, {n: t for n, t in batch.tracks.items() if n in used}, batch.bodies)
 
 
@@ -216,17 +220,18 @@ def _track_problem(track: Track) -> str:
 
 def _are_plain(bodies: Sequence[bytes], sound: set[int]) -> bool:
     """Whether all bodies are the common ones; of those that look alike (`stores/uniform.py`) one is decoded."""
+    if isinstance(bodies, Blocks):
+        return all(_block_is_plain(alike_block(block), block.bodies, sound) for block in bodies.blocks)
     groups: dict[tuple[bytes, int], list[bytes]] = {}
     for body in bodies:
         groups.setdefault((body[:2], len(body)), []).append(body)
-    return all(_group_is_plain(group, sound) for group in groups.values())
+    return all(_block_is_plain(alike(group), group.copy, sound) for group in groups.values())
 
 
-def _group_is_plain(bodies: Sequence[bytes], sound: set[int]) -> bool:
-    block = alike(bodies)
+def _block_is_plain(block: Alike | None, bodies: Callable[[], list[bytes]], sound: set[int]) -> bool:
     if block is None:
-        return all(_is_plain(body, sound) for body in bodies)
-    return block.is_finite and _is_plain(bodies[0], sound)
+        return all(_is_plain(body, sound) for body in bodies())
+    return block.is_finite and _is_plain(block.first, sound)
 
 
 def _is_plain(raw: bytes, sound: set[int]) -> bool:

@@ -17,17 +17,19 @@ from .. import wire
 from ..columns import cut_out
 from ..entry import decode_body
 from ..errors import ExperimentNotFound
+from ..heard import Standing
 from ..line import from_document, from_lines, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from ..zstd import compress
 from .connection import Changed, Connection
-from .grouping import head_bytes, is_column_body, track_number
+from .grouping import head_bytes, is_column_body, no_pace, track_number
 
 PART_BYTES = 8 << 20
 """Uncompressed; entries that compress badly stay below the limit of a compressed body all the same."""
 SMALLER = 8
 """By how much parts shrink where the server, or a proxy before it, finds a body too large."""
 ATTEMPTS = 3
+STILL_HERE_S = 2.0
 CHANGES = 40
 
 Part = tuple[list[bytes], int]
@@ -87,13 +89,13 @@ class HttpStore:
         answer = self.connection.send("POST", wire.BATCHES, query, content=packed.body, headers=headers)
         return int(self.connection.decoded(answer.content)["applied"])
 
-    def packed(self, batch: Batch) -> wire.Packed | None:
+    def packed(self, batch: Batch, pace: Callable[[], None] = no_pace) -> wire.Packed | None:
         """The batch as a request's body; None where it is too large for one."""
         if not _fits(batch.bodies):
             return None
-        used = set(map(track_number, batch.bodies))
+        used = {track_number(head) for head in {body[:10] if body[1] >= 0x80 else body[:2] for body in batch.bodies}}
         tracks = {number: track for number, track in batch.tracks.items() if number in used}
-        body = compress(wire.encode_batch(Batch(batch.writer, batch.number, tracks, batch.bodies)))
+        body = compress(wire.encode_batch(Batch(batch.writer, batch.number, tracks, batch.bodies), pace))
         return wire.Packed(batch.writer, batch.number, body, wire.digest(body))
 
     def _append_parts(self, batch: Batch, part_bytes: int) -> None:
@@ -141,6 +143,11 @@ class HttpStore:
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
         return int(self._json("GET", wire.WRITERS, [("writer", writer)])["applied"])
+
+    def still_here(self, writer: str) -> None:
+        """The writer has nothing to send and goes on; for two seconds at most, because nothing depends on it."""
+        query = [("prefix", self.prefix), ("writer", writer)]
+        self.connection.send("PUT", wire.WRITERS, query, timeout_s=STILL_HERE_S)
 
     def forget(self, writer: str) -> None:
         """The writer will never send a batch again."""
@@ -227,6 +234,14 @@ class HttpStore:
                 time.sleep(random.uniform(0.0, 0.05))
         raise wire.Unavailable(f"document {name!r} of {self.prefix} was changed by others {CHANGES} times in a row")
 
+    def standing(self) -> Standing | None:
+        """How the run stands as the server sees it; None where it has no such experiment."""
+        answer = self.connection.send("GET", wire.EXPERIMENTS, [("pattern", self.prefix)])
+        for found in self.connection.decoded(answer.content)["experiments"]:
+            if found["prefix"] == self.prefix:
+                return Standing(found["status"], found.get("last_heard"))
+        return None
+
     # -------------------------------------------------------------- the end, and forks
 
     def close(self) -> None:
@@ -244,7 +259,7 @@ class HttpStore:
 
 def _fits(bodies: Sequence[bytes]) -> bool:
     """Whether a batch is worth a try in one request; a single entry is, whatever its size."""
-    count = sum(map(_count, bodies))
+    count = len(bodies) + sum(_count(body) - 1 for body in bodies if is_column_body(body))
     return count <= 1 or (sum(map(len, bodies)) <= PART_BYTES and count <= wire.LIMITS.entries)
 
 

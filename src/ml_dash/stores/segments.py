@@ -8,7 +8,7 @@ A segment has a *header*, a small document that readers plan with, and a *body*,
               lo, hi   lowest and highest position: timestamps in a track, indices in a sequence
               n        entries                        f       [field, types, ...] in turns; None when very many
               w, b, p  writer, batch, piece of it     st      "live", "merged" (its entries are in another one), "cut"
-              enc      "mp+zstd", "parquet"           raw     bytes uncompressed (mp+zstd)
+              enc      see below                      raw     bytes uncompressed (not of a part)
               size     bytes of the body              crc     CRC32 of the body
               bid      the body's id                  at      database time at which it was written
               a, z     sequences only: lowest and highest timestamp
@@ -16,6 +16,8 @@ A segment has a *header*, a small document that readers plan with, and a *body*,
               k        deletions up to this number were applied
               got      when its newest entries came; absent in what is as written, where it is `at`
               obj      archived: {key, size, sha256}; the body is an object in S3
+    enc     "mp+zstd": a msgpack array of entries; "blocks+zstd": journal bodies that are alike, byte by byte
+            (`blocks.py`); "parquet": a part, from the compactor
     body    { _id: bid, body: bytes, crc, at }   further pieces of a body above 12 MiB (a part: 1 MiB) as `bid#1`, ...
 
 Later segments win: the rank of a segment is (s1, lv). Two copies of the same entries merge to the same answer, so a
@@ -34,20 +36,21 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .. import zstd
+from ..blocks import Blocks
 from ..columns import expand, is_columns
 from ..entry import decode_body, merge
 from ..errors import StoreCorrupt
 from ..line import from_line, to_line
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Entry, Track
-from .grouping import grouped, is_column_body
-from .uniform import Alike, alike, of_columns
+from .grouping import grouped, is_column_body, track_number
+from .uniform import Alike, alike, alike_block, entries_of, of_columns
 
 Header = dict[str, Any]
 Entries = list[Entry] | Alike
 
 LIVE, STUB, CUT = "live", "merged", "cut"
-MSGPACK, PARQUET = "mp+zstd", "parquet"
+MSGPACK, BLOCKS, PARQUET = "mp+zstd", "blocks+zstd", "parquet"
 
 PIECE_BYTES = 8 << 20
 """Entries of one segment, uncompressed; a single larger entry is a segment of its own."""
@@ -95,14 +98,31 @@ goes through a line, as in every store."""
 
 def batch_entries(batch: Batch) -> dict[Track, Entries]:
     """The entries of each series as they will read, in the order of the batch; those that look alike as one block."""
-    return {track: _entries_of(track, bodies) for track, bodies in grouped(batch).items()}
+    found = dict(_in_blocks(batch, batch.bodies)) if isinstance(batch.bodies, Blocks) else {}
+    if found and len(found) == len(set(batch.tracks.values())):
+        return found
+    return {track: found.get(track) or _entries_of(track, bodies) for track, bodies in grouped(batch).items()}
+
+
+def _in_blocks(batch: Batch, bodies: Blocks) -> Iterator[tuple[Track, Entries]]:
+    """The tracks of which all entries came in one block and are fit to stay in it."""
+    numbers = [track_number(block.first) for block in bodies.blocks]
+    for number, block in zip(numbers, bodies.blocks, strict=True):
+        if numbers.count(number) == 1 and batch.tracks[number].kind == MERGED:
+            found = _fit(alike_block(block))
+            if found is not None:
+                yield batch.tracks[number], found
+
+
+def _fit(block: Alike | None) -> Alike | None:
+    """Entries that ascend and have no long pause."""
+    return block if block is not None and block.ascends and block.longest_gap <= JUMP_S else None
 
 
 def _block_of(bodies: list[bytes]) -> Alike | None:
-    """Entries that look alike, ascend and have no long pause."""
+    """Entries that look alike, if they are fit."""
     whole = len(bodies) == 1 and is_column_body(bodies[0])
-    block = of_columns(decode_body(bodies[0])) if whole else alike(bodies)
-    return block if block is not None and block.ascends and block.longest_gap <= JUMP_S else None
+    return _fit(of_columns(decode_body(bodies[0])) if whole else alike(bodies))
 
 
 def _entries_of(track: Track, bodies: list[bytes]) -> Entries:
@@ -143,6 +163,12 @@ def batch_checksum(batch: Batch) -> str:
     digest = hashlib.blake2b(digest_size=12)
     for track_id, track in sorted(batch.tracks.items()):
         digest.update(f"{track_id}\0{track.kind}\0{track.topic}\n".encode())
+    if isinstance(batch.bodies, Blocks):
+        digest.update(batch.bodies.order)
+        for block in batch.bodies.blocks:
+            digest.update(block.count.to_bytes(8, "little"))
+            digest.update(block.columns)
+        return digest.hexdigest()
     for body in batch.bodies:
         digest.update(len(body).to_bytes(8, "little"))
         digest.update(body)
@@ -174,16 +200,16 @@ def _alike_pieces(block: Alike) -> Iterator[Piece]:
     for first in range(0, len(block.times), count):
         times = block.times[first : first + count]
         ends = {"n": len(times), "lo": float(times[0]), "hi": float(times[-1])}
-        yield _packed({**described, **ends}, block.encoded(first, first + count))
+        yield _packed({**described, **ends}, block.columns(first, first + count), BLOCKS)
 
 
 def _piece(kind: str, entries: Sequence[Entry], raw: bytes) -> Piece:
     return _packed(describe_part(kind, entries), raw)
 
 
-def _packed(header: Header, raw: bytes) -> Piece:
+def _packed(header: Header, raw: bytes, enc: str = MSGPACK) -> Piece:
     body = zstd.compress(raw)
-    return Piece({**header, "enc": MSGPACK, "raw": len(raw), "size": len(body), "crc": zlib.crc32(body)}, body)
+    return Piece({**header, "enc": enc, "raw": len(raw), "size": len(body), "crc": zlib.crc32(body)}, body)
 
 
 def describe_part(kind: str, entries: Sequence[Entry]) -> Header:
@@ -276,13 +302,15 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
 
 
 def decode_entries(header: Header, body: bytes) -> list[Entry]:
-    """The entries of a "mp+zstd" body.
+    """The entries of a body that is no part.
 
     Raises:
         StoreCorrupt: the bytes are not the ones that were written.
     """
     check_body(header, body)
     raw = zstd.decompress(body, header["raw"])
+    if header["enc"] == BLOCKS:
+        raw = entries_of(raw, header["n"])
     try:
         return msgspec.msgpack.decode(raw)  # type: ignore[no-any-return]
     except RecursionError:

@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..blocks import LEAST, Block, columns_of
 from ..columns import expand
 from ..entry import encode_body
 
 if TYPE_CHECKING:
     import numpy as np
 
-LEAST = 16
-"""Fewer bodies are not worth a comparison."""
 MAX_LEVELS = 3
 _HEAD = 11
 """Bytes of an entry's body before its fields: the array's mark, the track's number, the timestamp."""
@@ -68,6 +67,12 @@ class Alike:
         """Whether every timestamp is."""
         return bool((self.times - self.times == 0.0).all())
 
+    def columns(self, first: int, last: int) -> bytes:
+        """Some of the bodies byte by byte, as in a block."""
+        if self.rows.flags.c_contiguous:
+            return columns_of(self.rows[first:last].tobytes(), len(self.first))
+        return self.rows.T[:, first:last].tobytes()
+
     def encoded(self, first: int, last: int) -> bytes:
         """Some of them as the msgpack array of entries `{"timestamp": ..., fields...}`."""
         import numpy as np
@@ -101,6 +106,46 @@ def alike(bodies: Sequence[bytes]) -> Alike | None:
     if ((rows ^ rows[0]) & mask).any():
         return None
     return Alike(first, rows, rows[:, 3:_HEAD].copy().view(">f8").ravel())
+
+
+def alike_block(block: Block) -> Alike | None:
+    """The same of a block's bodies, which stay where they are."""
+    if block.found is ...:
+        block.found = _alike_block(block)
+    return block.found  # type: ignore[no-any-return]
+
+
+def _alike_block(block: Block) -> Alike | None:
+    if block.count < LEAST:
+        return None
+    try:
+        import numpy as np
+
+        mask = np.frombuffer(_mask(block.first), np.uint8)
+    except (ImportError, _Unlike, IndexError):
+        return None
+    columns = np.frombuffer(block.columns, np.uint8).reshape(block.width, block.count)
+    shared = np.flatnonzero(mask != _FREE)
+    of_them = columns[shared]
+    if ((of_them ^ of_them[:, :1]) & mask[shared, None]).any():
+        return None
+    return Alike(block.first, columns.T, columns[3:_HEAD].T.copy().view(">f8").ravel())
+
+
+def entries_of(columns: bytes, count: int) -> bytes:
+    """The msgpack array of the entries of bodies that are alike, from their columns."""
+    try:
+        import numpy as np
+    except ImportError:
+        return _entries_one_by_one(Block(count, columns))
+    block = np.frombuffer(columns, np.uint8).reshape(-1, count)
+    return Alike(columns[::count], block.T, block[:0]).encoded(0, count)
+
+
+def _entries_one_by_one(block: Block) -> bytes:
+    fields, at = _map_size(block.first)
+    head = _map_head(fields + 1) + _TIMESTAMP
+    return _array_head(block.count) + b"".join(head + body[2:_HEAD] + body[at:] for body in block.bodies())
 
 
 def of_columns(body: list[Any]) -> Alike | None:
