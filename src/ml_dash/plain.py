@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,11 @@ _ESCAPED = {
     "-Infinity": msgspec.Raw(b'"\\u002dInfinity"'),
 }
 
+_NUMBERS = frozenset((float, bool))
+"""Integers are no part of it: one of hundreds of digits has no float to ask about."""
+
+_TOKENS = {name: msgspec.Raw(f'"{name}"'.encode()) for name in _ESCAPED}
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -23,13 +29,13 @@ def plain(value: Any) -> Any:
     """A decoded body's value as what JSON can say, with each conversion that the module promises."""
     kind = type(value)
     if kind is float:
-        return value if math.isfinite(value) else msgspec.Raw(f'"{_spelling(value)}"'.encode())
+        return value if math.isfinite(value) else _TOKENS[_spelling(value)]
     if kind is str:
         return _ESCAPED.get(value, value)
     if kind is list or kind is tuple:
-        return [plain(item) for item in value]
+        return _plain_list(value)
     if kind is dict:
-        return {key_text(key): plain(item) for key, item in value.items()}
+        return {key if type(key) is str else key_text(key): plain(item) for key, item in value.items()}
     if kind is bytes:
         return base64.b64encode(value).decode()
     if isinstance(value, datetime.datetime):
@@ -37,6 +43,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, msgspec.msgpack.Ext):
         return {"code": value.code, "data": base64.b64encode(bytes(value.data)).decode()}
     return value
+
+
+def _plain_list(values: Sequence[Any]) -> Sequence[Any]:
+    """Most lists hold numbers only, and are looked at without a call for each."""
+    kinds = set(map(type, values))
+    if kinds <= _NUMBERS:
+        if all(map(math.isfinite, values)):
+            return values
+        return [value if math.isfinite(value) else _TOKENS[_spelling(value)] for value in values]
+    return [plain(item) for item in values]
 
 
 def _spelling(value: float) -> str:
