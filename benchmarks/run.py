@@ -281,7 +281,9 @@ def command(chosen: argparse.Namespace) -> str:
     """The command that makes this run again."""
     flags = [f"--{name}" for name in ("smoke", "full", "here") if getattr(chosen, name)]
     values = [f"--{name} {getattr(chosen, name)}" for name in ("entries", "rounds") if getattr(chosen, name)]
-    return " ".join(["python -m benchmarks", *flags, *values])
+    lists = ("systems", "measures") if chosen.systems != command_line().get_default("systems") else ("measures",)
+    named = [f"--{name} {' '.join(getattr(chosen, name))}" for name in lists if getattr(chosen, name)]
+    return " ".join(["python -m benchmarks", *flags, *values, *named])
 
 
 def publish(result: dict[str, Any], chosen: argparse.Namespace) -> None:

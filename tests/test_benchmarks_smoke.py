@@ -154,3 +154,15 @@ def test_repeats_stop_at_the_limit() -> None:
     """The median of at most the asked number of runs, in the order they come."""
     found = iter([3.0, 1.0, 2.0, 9.0])
     assert median_lap(lambda: next(found), most=3, limit_s=60) == 2.0
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--smoke", "--here", "--systems", "ml_dash", "--measures", "append"], ["--entries", "50", "--rounds", "2"],
+])  # fmt: skip
+def test_the_printed_command_makes_the_same_run(words: list[str]) -> None:
+    """Systems and measures that were chosen are part of it: without them it would print other figures."""
+    words = [next(iter(run.PHASES)) if word == "append" else word for word in words]
+    words = [next(iter(BY_NAME)) if word == "ml_dash" else word for word in words]
+    printed = run.command(run.command_line().parse_args(words)).split()
+    assert printed[:3] == ["python", "-m", "benchmarks"]
+    assert run.command_line().parse_args(printed[3:]) == run.command_line().parse_args(words)

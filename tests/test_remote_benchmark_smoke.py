@@ -98,3 +98,13 @@ def test_a_target_is_judged_by_its_limit() -> None:
     assert states["ingest, append / insert_many, x"] == "met"
     assert states["entries wrong after the outage"] == "MISSED"
     assert states["bytes stored an entry, full mantissas"] == "not measured"
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--full"], ["--smoke", "--measures", "ingest", "stages"], ["--measures", "outage"],
+])  # fmt: skip
+def test_the_printed_command_makes_the_same_run(words: list[str]) -> None:
+    """Measures that were chosen are part of it: without them it would print other figures."""
+    printed = run.command(run.command_line().parse_args(words)).split()
+    assert printed[:3] == ["python", "-m", "benchmarks.remote"]
+    assert run.command_line().parse_args(printed[3:]) == run.command_line().parse_args(words)

@@ -121,6 +121,8 @@ def command_line() -> argparse.ArgumentParser:
 def command(chosen: argparse.Namespace) -> str:
     """The command that makes this run again."""
     flags = [f"--{name}" for name in ("smoke", "full") if getattr(chosen, name)]
+    flags += ["--mongo-uri URI"] if chosen.mongo_uri else []  # the address may hold a password
+    flags += ["--measures", *chosen.measures] if chosen.measures else []
     return " ".join(["python -m benchmarks.remote", *flags])
 
 

@@ -115,9 +115,11 @@ def move(
         _send_frozen(source, target, ledger, moved)
     others: list[str] = []
     for kind in KINDS:
-        for info in source.tracks(kind):
+        found = source.tracks(kind)
+        there = {info.topic: info.count for info in target.tracks(kind)} if found and kind != MERGED else {}
+        for info in found:
             track = Track(kind, info.topic)
-            if kind == MERGED or _goes_on(source, target, ledger, track):
+            if kind == MERGED or _goes_on(source, target, ledger, track, there.get(info.topic, 0)):
                 _move_series(source, target, ledger, track, info, moved, progress)
             else:
                 others.append(f"{kind} {info.topic!r}")
@@ -138,11 +140,10 @@ def move(
     return moved
 
 
-def _goes_on(source: Store, target: Store, ledger: Ledger, track: Track) -> bool:
-    """Whether what is here of a sequence continues what is there. Its entries do not merge: sent twice, they would be
+def _goes_on(source: Store, target: Store, ledger: Ledger, track: Track, there: int) -> bool:
+    """Whether what is here of a sequence continues the entries there. They do not merge: sent twice, they would be
     there twice. So where others than this machine have sent, what is there must be the beginning of what is here."""
     place = ledger.place(track)
-    there = next((info.count for info in target.tracks(track.kind) if info.topic == track.topic), 0)
     if there != place.index:
         ours = (entry for block in source.read(track, Window(limit=there)) for entry in block)
         theirs = (entry for block in target.read(track) for entry in block)
