@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 import uuid
 import weakref
 from collections import deque
@@ -19,6 +20,7 @@ from .address import RESERVED_SEGMENTS, check_prefix
 from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
 from .experiment import MARKS
 from .files import FILES, Files
+from .heard import SILENT_AFTER_S, note_heard, standing
 from .journal_reader import is_alive, is_writing, streams
 from .names import offer
 from .spool import JOURNALS
@@ -37,8 +39,9 @@ _KEPT_OPEN = 64
 class ExperimentInfo:
     """What a list of experiments shows of one.
 
-    `status` is "running", "completed", "failed", "cancelled" or "crashed", None where nobody said (files of another
-    program). Times are ISO 8601 in UTC. `tracks` counts its tracks.
+    `status` is "running", "silent", "completed", "failed", "cancelled" or "crashed", None where nobody said (files of
+    another program). "silent" is a running one that its server has not heard of for a while; `last_heard` is when it
+    did, None for what was recorded in the folder itself. Times are ISO 8601 in UTC. `tracks` counts its tracks.
     """
 
     prefix: str
@@ -49,6 +52,7 @@ class ExperimentInfo:
     tracks: int = 0
     tags: tuple[str, ...] = ()
     readme: str | None = None
+    last_heard: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""
@@ -106,10 +110,19 @@ class LocalCatalog:
     Args:
         root: the folder (`dash_root`); one that does not exist holds none.
         readonly: nothing below the root is created or changed, so it works on read-only media.
+        silent_after_s: a run that others send is silent when it was not heard of for so long.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False, files: Files = FILES) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        readonly: bool = False,
+        files: Files = FILES,
+        silent_after_s: float = SILENT_AFTER_S,
+    ) -> None:
         self.root, self._readonly, self.files = Path(root).expanduser().resolve(), readonly, files
+        self._silent_after_s = silent_after_s
         self._lock = threading.Lock()
         self._stores: weakref.WeakValueDictionary[str, JournaledStore] = weakref.WeakValueDictionary()
         self._recent: deque[JournaledStore] = deque(maxlen=_KEPT_OPEN)
@@ -143,6 +156,14 @@ class LocalCatalog:
             if store not in self._recent:
                 self._recent.append(store)
             return store
+
+    def note_heard(self, prefix: str) -> bool:
+        """Who sends an experiment here was heard of just now; False where there is no such experiment."""
+        folder = self.folder(prefix)
+        if not _is_experiment(folder):
+            return False
+        note_heard(folder, time.time(), self.files)
+        return True
 
     def remove(self, prefix: str) -> None:
         """Delete an experiment with everything in it; experiments below its folder stay."""
@@ -186,9 +207,11 @@ class LocalCatalog:
         def alive(writer: str) -> bool:
             return is_writing(folder / JOURNALS, writer, self.files)
 
+        found = standing(folder, document, alive, self._silent_after_s)
         return ExperimentInfo(
             prefix,
-            run_record.status_of(document, alive) if _text(document, "status") else None,
+            found.status if _text(document, "status") else None,
+            last_heard=found.last_heard,
             created_at=_text(document, "created_at"),
             started_at=_text(document, "started_at"),
             ended_at=_text(document, "ended_at"),

@@ -25,6 +25,7 @@ from .files import FILES, Files
 from .journal import Journal
 from .journal_files import FIRST_RECORD, Mark
 from .journal_reader import Stream, is_dead, streams
+from .presence import Presence
 from .room import Room, amount, room_of
 from .sending import Sender
 from .spool import DEAD_LETTERS, JOURNALS, OUTBOX, destination
@@ -80,13 +81,12 @@ class Delivery:
         self._hurry = True
         self._waiting = 0
         self._silent = False
-        self._attempts = 0
-        self._not_before = 0.0
+        self._attempts, self._not_before = 0, 0.0
         self._final = self._whole = False
         self._arrived = Mark(0, 0)
         self._documents = Outgoing(self._folder, self._remote, self._local, self._files)
-        self._warned = 0
-        self._scarce = False
+        self._presence = Presence(self._remote.store)
+        self._warned, self._scarce = 0, False
         self.error: Exception | None = None
         self.sender = Sender(
             self._remote.store,
@@ -189,6 +189,7 @@ class Delivery:
         with self._changed:
             self.error, self._attempts, self._silent = None, 0, False
             self._changed.notify_all()
+        self._presence.keep(self._journal, self.sender.delivered + self._documents.sent)
 
     def _send_own(self, soft: Mark | None) -> None:
         journal = self._journal

@@ -18,6 +18,7 @@ from .analysis.recording import Order, Recording, order_of
 from .arguments import UNSET, check_root, chosen_prefix, resolved_root, server_url, watched_rates
 from .background import Pace
 from .errors import ExperimentNotFound, InvalidEntry, MlDashError, NotOpen
+from .heard import standing
 from .journal_reader import is_writing
 from .line import checked_document
 from .log import Log
@@ -208,10 +209,6 @@ class Experiment(ExperimentAnalysis):
     def _is_alive(self, writer: str) -> bool:
         return is_writing(self.folder / JOURNALS, writer)
 
-    def _may_be_alive(self, writer: str) -> bool:
-        """As `_is_alive`; a process whose journal is not here may record on another machine."""
-        return self._is_alive(writer) or not (self.folder / JOURNALS / writer).exists()
-
     def _is_other_alive(self, writer: str) -> bool:
         return writer != self._process and self._is_alive(writer)
 
@@ -219,10 +216,14 @@ class Experiment(ExperimentAnalysis):
 
     @property
     def info(self) -> dict[str, Any]:
-        """`experiment.json`: status, times, processes with host, command, git commit and clock readings."""
+        """`experiment.json`: status, times, processes with host, command, git commit and clock readings; and where it
+        is on a server `last_heard`, when that last heard of who records it."""
         document = self._run_document() or {}
-        status = run_record.status_of(document or None, self._may_be_alive if self._alone else self._is_alive)
-        return {**document, "status": status} if status else document
+        if self._alone:
+            from .remote import standing_there
+
+            return standing_there(self._session, self.folder, document).added_to(document)
+        return standing(self.folder, document, self._is_alive).added_to(document)
 
     def _run_document(self) -> dict[str, Any] | None:
         if self._session is not None:
@@ -237,7 +238,7 @@ class Experiment(ExperimentAnalysis):
 
     @property
     def status(self) -> str | None:
-        """ "running", "completed", "failed", "cancelled" or "crashed"; None before the first start."""
+        """ "running", "silent" (`heard.py`), "completed", "failed", "cancelled" or "crashed"; None: never begun."""
         return self.info.get("status")
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from . import wire
@@ -70,5 +71,9 @@ class HttpCatalog:
         self.connection.close()
 
 
+_KNOWN = {one.name for one in fields(ExperimentInfo)}
+
+
 def _info(found: dict[str, Any]) -> ExperimentInfo:
-    return ExperimentInfo(**{**found, "tags": tuple(found.get("tags", ()))})
+    known = {name: value for name, value in found.items() if name in _KNOWN}  # a newer server may say more
+    return ExperimentInfo(**{**known, "tags": tuple(found.get("tags", ()))})

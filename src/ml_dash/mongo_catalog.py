@@ -10,10 +10,10 @@ from . import run_record
 from .address import check_prefix
 from .catalog import ExperimentInfo, matches, not_found
 from .errors import StoreUnavailable
+from .heard import SILENT_AFTER_S
 from .store import KINDS, MERGED, Document
 from .stores.archive import Archive, ArchivedObject, ArchivedSeries
 from .stores.bucket import Bucket, open_bucket
-from .stores.claims import Claims
 from .stores.compactor import Compactor, Policy
 from .stores.mongo import MongoStore
 from .stores.mongo_driver import Doc, answering, import_pymongo
@@ -21,8 +21,6 @@ from .stores.mongo_reader import Reader
 from .stores.mongo_tables import Tables
 from .stores.upkeep import Done, Upkeep
 
-ALIVE_S = 3600.0
-"""A run whose process was not heard of for so long, and did not say that it ended, counts as crashed until it is."""
 TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
 
 
@@ -59,6 +57,7 @@ class MongoCatalog:
         policy: when segments are merged, archived and removed.
         bucket: the archive's bucket, opened already.
         client: a PyMongo client, opened already; it is not closed here.
+        silent_after_s: a running run is silent when it was not heard of for so long.
     """
 
     def __init__(
@@ -70,14 +69,15 @@ class MongoCatalog:
         policy: Policy | None = None,
         bucket: Bucket | None = None,
         client: Any = None,
+        silent_after_s: float = SILENT_AFTER_S,
     ) -> None:
+        self._silent_after_s = silent_after_s
         self._client, self._owned = client or connect(uri), client is None
         self._tables = Tables(majority(self._client, database))
         self._policy = policy = policy or Policy()
         if bucket is None and s3_url is not None:
             bucket = open_bucket(s3_url)
         self._archive = None if bucket is None else Archive(self._tables, bucket)
-        self._claims = Claims(self._tables)
         self._reader = Reader(self._tables, bucket)
         self._compactor = Compactor(self._tables, self._reader, policy)
         self._upkeep = Upkeep(self._tables, self._compactor, policy, self._archive)
@@ -132,16 +132,14 @@ class MongoCatalog:
     def _info(self, doc: Doc) -> ExperimentInfo:
         known = self.store(doc["prefix"]).read_document(run_record.DOCUMENT)
         said: Document = known or {}
-        since = self._tables.now() - ALIVE_S
-
-        def alive(writer: str) -> bool:
-            return self._claims.is_alive(doc["_id"], writer, since)
-
+        heard = float(doc["heard"] if "heard" in doc else doc["created"])
+        silent = self._tables.now() - heard >= self._silent_after_s
         with answering():
             tags = said.get("tags")
             return ExperimentInfo(
                 doc["prefix"],
-                run_record.status_of(known, alive, trusts_sent=False),
+                run_record.status_of(known, _never_here, is_silent=silent, elsewhere=True),
+                last_heard=run_record.iso(heard),
                 created_at=said.get("created_at"),
                 started_at=said.get("started_at"),
                 ended_at=said.get("ended_at"),
@@ -159,6 +157,11 @@ class MongoCatalog:
         check_prefix(prefix)
         self.prepare()
         return MongoStore(self._tables, self._reader, prefix)
+
+    def note_heard(self, prefix: str) -> bool:
+        """Who records an experiment was heard of just now; False where there is no such experiment."""
+        with answering():
+            return self._tables.note_heard(prefix)
 
     def remove(self, prefix: str) -> None:
         """Delete an experiment with everything in it.
@@ -267,3 +270,8 @@ class MongoCatalog:
         """Close the connection, where it was opened here."""
         if self._owned:
             self._client.close()
+
+
+def _never_here(writer: str) -> bool:
+    """Whether a writer records in the database's own folder: there is none."""
+    return False

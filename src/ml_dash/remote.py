@@ -15,6 +15,7 @@ from .documents import Remote
 from .drain import Drain
 from .errors import ExperimentNotFound, StoreUnavailable
 from .files import FILES, Files
+from .heard import Standing, standing
 from .journal_files import Mark
 from .journal_reader import Stream, is_writing, streams
 from .params import DOCUMENT as PARAMS
@@ -229,6 +230,19 @@ def reading_session(url: str, prefix: str, token: str | None, folder: Path) -> S
     folders = [spooled / JOURNALS, folder / JOURNALS, folder / OUTBOX]
     view = RemoteView(remote.store, list(dict.fromkeys(folders)), remote.destination)
     return Session(remote.store, None, recording=False, view=view)
+
+
+def standing_there(session: Session | None, folder: Path, document: Document) -> Standing:
+    """How a run stands that only a server keeps. A process whose journal is not in the folder may record on another
+    machine; a reader asks the server when it heard of it."""
+
+    def may_be_alive(writer: str) -> bool:
+        return is_writing(folder / JOURNALS, writer) or not (folder / JOURNALS / writer).exists()
+
+    found = standing(None, document, may_be_alive)
+    if found.status != run_record.RUNNING or session is None or session.journal is not None:
+        return found
+    return session.store.standing() or found if isinstance(session.store, HttpStore) else found
 
 
 # ---------------------------------------------------------------- what other processes left

@@ -17,6 +17,8 @@ DOCUMENT = "experiment"
 SENT = "sent"
 """Marks a process, in the document of a server, that records on another machine."""
 RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED = "running", "completed", "failed", "cancelled", "crashed"
+SILENT = "silent"
+"""Running as far as anybody knows, but the server has not heard of it for a while (`heard.py`); never written down."""
 FORKED = "forked"
 """A child of a process that records too; how it ended is its parent's to know."""
 PROCESS_NOTE = "process"
@@ -84,7 +86,12 @@ def _working_directory() -> str | None:
 
 def now() -> str:
     """The time as ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return iso(time.time())
+
+
+def iso(seconds: float) -> str:
+    """A time of the wall clock as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def git_state() -> dict[str, Any] | None:
@@ -168,19 +175,32 @@ def worst(statuses: AbstractSet[Any], default: str) -> str:
     return next((one for one in _WORST_FIRST if one in statuses), default)
 
 
-def status_of(document: Document | None, is_alive: Callable[[str], bool], *, trusts_sent: bool = True) -> str | None:
+def is_sent(document: Document) -> bool:
+    """Whether a process recorded on another machine and sent what is here."""
+    return any(one.get(SENT) for one in _processes(document))
+
+
+def status_of(
+    document: Document | None, is_alive: Callable[[str], bool], *, is_silent: bool = False, elsewhere: bool = False
+) -> str | None:
     """The status now: a run that nobody records any more and that never said how it ended has crashed.
 
-    `trusts_sent` is off where `is_alive` knows of processes on other machines too.
+    Of a process that records elsewhere nobody knows that: `is_silent` says that it was not heard of for a while.
+
+    Args:
+        elsewhere: every process records on another machine, whatever the document says of it.
     """
     if document is None:
         return None
     status = document.get("status")
     if status != RUNNING:
         return None if status is None else str(status)
-    running = (one for one in _processes(document) if one.get("status") == RUNNING)
-    lives = any(_lives(one, is_alive) if trusts_sent else is_alive(str(one.get("writer"))) for one in running)
-    return RUNNING if lives else CRASHED
+    running = [one for one in _processes(document) if one.get("status") == RUNNING]
+    if any(is_alive(str(one.get("writer", ""))) for one in running):
+        return RUNNING
+    if elsewhere or any(one.get(SENT) for one in running):
+        return SILENT if is_silent else RUNNING
+    return CRASHED
 
 
 def settled(document: Document | None, is_alive: Callable[[str], bool]) -> Document:

@@ -11,11 +11,12 @@ import click
 
 from . import options, reading
 from .lines import cut, text_of
-from .ls_command import print_topics, series_dict, series_of_run, short_type
+from .ls_command import print_topics, series_dict, series_of_run, short_type, status_text
 from .output import count, has_unicode, note, number, print_json, print_table, width_of
 from .times import ago, date_of, duration, from_iso
 
 if TYPE_CHECKING:
+    from ..catalog import ExperimentInfo
     from ..store import Document, Store, TrackInfo, Window
     from .series import Pace, Series
     from .times import Moment
@@ -79,7 +80,7 @@ def _show_run(catalog: reading.Place, prefix: str, as_json: bool) -> None:
         print_json({**document, **found.to_dict(), "folder": folder, "params": params, "topics": listed})
         return
     click.echo(click.style(prefix, bold=True))
-    for name, value in _facts(document, found.status):
+    for name, value in _facts(document, found):
         click.echo(cut(f"  {name:<9} {value}", width_of(sys.stdout)))
     if params:
         click.echo(_folded("params", (f"{name}={text_of(value)}" for name, value in _flat(params))))
@@ -104,9 +105,10 @@ def _folder(catalog: reading.Place, prefix: str) -> str:
     return reading.where(catalog) if folder is None else str(folder(prefix))
 
 
-def _facts(document: Document, status: str | None) -> Iterator[tuple[str, str]]:
+def _facts(document: Document, found: ExperimentInfo) -> Iterator[tuple[str, str]]:
     process = (document.get("processes") or [{}])[-1]
-    yield "status", " ".join([status or "unknown", *([f"({process['error']})"] if process.get("error") else [])])
+    error = [f"({process['error']})"] if process.get("error") else []
+    yield "status", " ".join([status_text(found) or "unknown", *error])
     if document.get("started_at"):
         yield "started", f"{_when(document['started_at'])} ({ago(document['started_at'])}){_lasted(document)}"
     if process.get("host"):

@@ -65,8 +65,14 @@ def series_of_run(catalog: reading.Place, prefix: str) -> dict[str, list[TrackIn
 
 
 def _headline(info: ExperimentInfo) -> str:
-    words = [info.prefix, info.status or "", ago(info.started_at), _lasted(info)]
+    words = [info.prefix, status_text(info), ago(info.started_at), _lasted(info)]
     return "  ".join(word for word in words if word)
+
+
+def status_text(info: ExperimentInfo) -> str:
+    """The status; of a run that is not heard of, since when."""
+    silent = info.status == "silent" and info.last_heard
+    return f"{info.status}, last heard {ago(info.last_heard)}" if silent else info.status or ""
 
 
 def _lasted(info: ExperimentInfo) -> str:
@@ -75,7 +81,7 @@ def _lasted(info: ExperimentInfo) -> str:
 
 
 def _print_experiments(found: list[ExperimentInfo]) -> None:
-    rows = [(i.prefix, i.status or "-", i.tracks, ago(i.started_at), _lasted(i), " ".join(i.tags)) for i in found]
+    rows = [(i.prefix, status_text(i) or "-", i.tracks, ago(i.started_at), _lasted(i), " ".join(i.tags)) for i in found]
     headings = ["&PREFIX", "STATUS", ">TRACKS", ">STARTED", ">LASTED"]
     if any(info.tags for info in found):
         headings.append("~TAGS")

@@ -27,6 +27,9 @@ CUT_AT = 12
 """A column that is cut keeps so much."""
 
 STATUS_STYLES = {"running": "green", "completed": "", "failed": "red", "crashed": "red", "cancelled": "yellow"}
+STATUS_STYLES |= {"silent": "yellow"}
+GOING_ON = ("running", "silent")
+"""A run that may add something; one that its server does not hear of may be out of reach."""
 
 
 def console(*, err: bool = False) -> Console:

@@ -13,7 +13,7 @@ import click
 
 from . import options, reading
 from .lines import Named, merged, writer
-from .output import note
+from .output import GOING_ON, note
 
 if TYPE_CHECKING:
     from ..store import Entry, Store, Track, Window
@@ -99,7 +99,7 @@ def tail(
     catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store, tracks = _chosen(dash_root, prefix, kind, topics, allow_none=follow)
-    may_come = follow and catalog.find(prefix).status == "running"
+    may_come = follow and catalog.find(prefix).status in GOING_ON
     window = _window(store, tracks, None, None, columns, may_come=may_come)
     ends = {track: last_entries(store, track, window, lines) for track in tracks}
     if follow:
@@ -250,7 +250,7 @@ def _follow(
     from ..store import Track
 
     while True:
-        running = catalog.find(prefix).status == "running"  # asked before reading: the last entries are not missed
+        running = catalog.find(prefix).status in GOING_ON  # asked before reading: the last entries are not missed
         store = catalog.store(prefix)
         topics = [
             t

@@ -28,6 +28,7 @@ from .describe import openapi
 from .documents import answer as document_answer
 from .documents import document_name, parsed, replaced
 from .faults import Refusal, not_found, on_error, reply
+from .hearing import Hearing
 from .ingest import batch_of, check_digest, check_head, checked_track, raw_size, unpack
 from .limits import Budget, Patience, check_local, read_body
 from .live import Board, Following
@@ -37,6 +38,7 @@ from .reads import Streamed, chunks_of
 from .tidy import Tidy
 
 T = TypeVar("T")
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 WORKERS = 32
 
@@ -63,6 +65,7 @@ class Api:
         self.monitor = monitor or Monitor()
         self.board = Board()
         self.tidy = Tidy(catalog)
+        self.hearing = Hearing(catalog)
         self.on_start: Callable[[], None] = lambda: None
 
     @asynccontextmanager
@@ -105,6 +108,7 @@ class Api:
         owner = check_prefix(prefix)[0]
         self.check(access, owner, writes=operation.writes)
         request.state.prefix = prefix
+        request.state.heard_of = prefix if operation.tells else None
         return prefix, query
 
     @staticmethod
@@ -118,6 +122,21 @@ class Api:
     def store(self, prefix: str) -> Store:
         """The experiment's store."""
         return self.catalog.store(prefix)
+
+    def guarded(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint with its errors turned into answers; who records is heard of also where it is refused."""
+
+        async def run(request: Request) -> Response:
+            try:
+                answer = await endpoint(request)
+            except Exception as error:
+                answer = await on_error(request, error)
+            prefix = getattr(request.state, "heard_of", None)
+            if prefix is not None and answer.status_code < 500 and self.hearing.is_due(prefix):
+                await self.work(self.hearing.note, prefix)
+            return answer
+
+        return run
 
     # -------------------------------------------------------------- experiments
 
@@ -142,6 +161,7 @@ class Api:
             if type(error) is MlDashError:
                 raise Refusal("being_recorded", str(error), "prefix") from None
             raise
+        self.hearing.forget(prefix)
         return Response(status_code=204)
 
     # -------------------------------------------------------------- writing
@@ -184,6 +204,12 @@ class Api:
         prefix, query = await self.reach(request, routes.APPLIED)
         writer = wire.check_writer(query["writer"])
         return _json({"applied": await self.work(lambda: self.store(prefix).applied(writer))})
+
+    async def still_here(self, request: Request) -> Response:
+        """PUT /v1/writers"""
+        _, query = await self.reach(request, routes.STILL_HERE)
+        wire.check_writer(query["writer"])
+        return Response(status_code=204)
 
     async def forget(self, request: Request) -> Response:
         """DELETE /v1/writers"""
@@ -299,9 +325,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return answer
 
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
 def create_app(
     catalog: Catalog,
     *,
@@ -324,11 +347,11 @@ def create_app(
         return Response(described, media_type=wire.JSON)
 
     found = [
-        Route(one.path, _noted(one, getattr(api, _METHODS.get(one.id, one.id))), methods=[one.method])
+        Route(one.path, _noted(one, api.guarded(getattr(api, _METHODS.get(one.id, one.id)))), methods=[one.method])
         for one in routes.OPERATIONS
     ]
-    found += [Route("/openapi.json", description), Route("/metrics", _bare(api.metrics))]
-    found += Compat(api).routes(_bare)
+    found += [Route("/openapi.json", description), Route("/metrics", api.guarded(api.metrics))]
+    found += Compat(api).routes(api.guarded)
     app = Starlette(
         routes=found,
         lifespan=api.lifespan,
@@ -344,22 +367,9 @@ _METHODS = {"access": "who"}
 
 def _noted(operation: routes.Operation, endpoint: Endpoint) -> Endpoint:
     """The endpoint with its name kept for the log."""
-    bare = _bare(endpoint)
 
     async def run(request: Request) -> Response:
         request.state.operation = operation.id
-        return await bare(request)
-
-    return run
-
-
-def _bare(endpoint: Endpoint) -> Endpoint:
-    """The endpoint with its errors turned into answers."""
-
-    async def run(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except Exception as error:
-            return await on_error(request, error)
+        return await endpoint(request)
 
     return run

@@ -94,6 +94,7 @@ class Compat:
         prefix = path_of(request.path_params["id"])
         self._api.check(access, check_prefix(prefix)[0], writes=writes)
         request.state.prefix = prefix
+        request.state.heard_of = prefix if writes else None
         return prefix
 
     async def _body(self, request: Request) -> Body:
@@ -142,7 +143,7 @@ class Compat:
         if kind != "EXPERIMENT":
             raise Refusal("bad_body", "type is PROJECT, FOLDER or EXPERIMENT", "type")
         check_prefix(path)
-        request.state.prefix = path
+        request.state.prefix = request.state.heard_of = path
         await self._api.work(self._begin, path, body)
         return _json({"experiment": {"id": id_of(path)}, "node": {"id": id_of(path)}, "project": project})
 

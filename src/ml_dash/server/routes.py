@@ -46,7 +46,7 @@ class Operation:
     """One method of one path.
 
     `body` maps media types to schemas; `answer` is the schema of success by media type, `status` its status; `errors`
-    are the codes it may answer beside those that every operation may.
+    are the codes it may answer beside those that every operation may; `tells` is set where only who records asks.
     """
 
     method: str
@@ -59,6 +59,7 @@ class Operation:
     status: int = 200
     errors: Sequence[str] = ()
     writes: bool = False
+    tells: bool = False
     open: bool = False
     headers: Sequence[Param] = ()
 
@@ -130,13 +131,18 @@ EXPERIMENT = {
     "required": ["prefix", "status"],
     "properties": {
         "prefix": TEXT,
-        "status": _NULLABLE_TEXT,
+        "status": {
+            **_NULLABLE_TEXT,
+            "description": "running, silent (running, but not heard of for two minutes), completed, failed, cancelled,"
+            " crashed; null where nobody said.",
+        },
         "created_at": _NULLABLE_TEXT,
         "started_at": _NULLABLE_TEXT,
         "ended_at": _NULLABLE_TEXT,
         "tracks": COUNT,
         "tags": {"type": "array", "items": TEXT},
         "readme": _NULLABLE_TEXT,
+        "last_heard": {**_NULLABLE_TEXT, "description": "When who records it was last heard of, ISO 8601 in UTC."},
     },
 }
 FAULT = {
@@ -216,6 +222,7 @@ APPEND = Operation(
     answer={wire.JSON: RECEIPT},
     errors=("bad_body", "bad_digest", "too_large", "unsupported_type", "bad_entries", "copied_writer", "timeout"),
     writes=True,
+    tells=True,
 )
 APPLIED = Operation(
     "GET",
@@ -224,6 +231,17 @@ APPLIED = Operation(
     "The highest batch number of a writer that is stored; 0 for none.",
     (PREFIX, WRITER),
     answer={wire.JSON: _object(applied=NUMBER)},
+)
+STILL_HERE = Operation(
+    "PUT",
+    wire.WRITERS,
+    "still_here",
+    "The writer records and has nothing to send. Who sends nothing for two minutes and does not say this is shown as"
+    " silent, until it is heard again.",
+    (PREFIX, WRITER),
+    status=204,
+    writes=True,
+    tells=True,
 )
 FORGET = Operation(
     "DELETE",
@@ -286,6 +304,7 @@ WRITE_DOCUMENT = Operation(
     answer={wire.JSON: DOCUMENT},
     errors=("bad_body", "changed", "too_large", "unsupported_type", "timeout"),
     writes=True,
+    tells=True,
     headers=(_IF_MATCH, _IF_NONE),
 )
 OBJECT = _object(url=TEXT, first=SECONDS, last=SECONDS, entries=COUNT, size_bytes=COUNT)
@@ -316,6 +335,7 @@ OPERATIONS: tuple[Operation, ...] = (
     REMOVE_EXPERIMENT,
     APPEND,
     APPLIED,
+    STILL_HERE,
     FORGET,
     LIST_TRACKS,
     REMOVE_TRACK,

@@ -19,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ..catalog import Catalog, LocalCatalog
 from ..errors import InvalidQuery
+from ..heard import SILENT_AFTER_S
 from .app import create_app
 from .auth import FileTokens, Tokens
 from .live import stop_following
@@ -49,6 +50,7 @@ class Settings(msgspec.Struct, kw_only=True):
     workers: int = 1
     insecure_local: bool = False
     log: str = "text"
+    silent_after_s: float = SILENT_AFTER_S
 
     def __post_init__(self) -> None:
         if self.insecure_local and not _is_loopback(self.host):
@@ -73,15 +75,22 @@ def catalog_of(settings: Settings) -> tuple[Catalog, Tokens]:
     """The experiments, and the tokens that are kept beside them."""
     if not settings.mongo_uri:
         root = Path(settings.root).expanduser().resolve()
-        return LocalCatalog(root), FileTokens(root / ".server" / "tokens.json")
+        catalog = LocalCatalog(root, silent_after_s=settings.silent_after_s)
+        return catalog, FileTokens(root / ".server" / "tokens.json")
     from ..mongo_catalog import MongoCatalog, connect, majority
     from ..stores.compactor import Policy
     from .mongo_tokens import MongoTokens
 
     client = connect(settings.mongo_uri)
     policy = Policy(archive_after_s=settings.archive_after_s, keep_s=settings.keep_s)
-    catalog = MongoCatalog(client=client, database=settings.database, s3_url=settings.s3_url, policy=policy)
-    return catalog, MongoTokens(majority(client, settings.database))
+    served = MongoCatalog(
+        client=client,
+        database=settings.database,
+        s3_url=settings.s3_url,
+        policy=policy,
+        silent_after_s=settings.silent_after_s,
+    )
+    return served, MongoTokens(majority(client, settings.database))
 
 
 def app_of(settings: Settings) -> Starlette:

@@ -90,11 +90,6 @@ class Claims:
         self._tables.writers.update_one({"_id": key, "n": known["n"]}, {"$set": {"done": known["n"]}})
         return int(known["n"])
 
-    def is_alive(self, x: str, writer: str, since: float) -> bool:
-        """Whether the writer sent something after a time, and did not say that it is finished."""
-        known = self._tables.writers.find_one({"_id": f"{x}/{writer}"})
-        return known is not None and "left" not in known and known["at"] >= since
-
     def forget(self, x: str, writer: str) -> None:
         """The writer is finished; upkeep removes it once no late echo can come any more."""
         self._tables.writers.update_one({"_id": f"{x}/{writer}"}, {"$set": {"left": self._tables.now()}})

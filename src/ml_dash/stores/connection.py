@@ -68,11 +68,14 @@ class Connection:
         *,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> Any:
         """The answer to a request, once it is a success; one whose connection broke is sent again at once."""
+        options: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
+        options |= {"params": list(query), "content": content, "headers": headers}
         for last in (False, True):
             try:
-                answer = self._open().request(method, path, params=list(query), content=content, headers=headers)
+                answer = self._open().request(method, path, **options)
             except Exception as error:
                 found = self._translated(error)
                 if last or not _is_broken(error):

@@ -93,6 +93,11 @@ class Tables:
             return doc
         return self.experiment(prefix) or self.create_experiment(prefix)
 
+    def note_heard(self, prefix: str) -> bool:
+        """Who records this experiment was heard of; False where there is none."""
+        found = self.experiments.update_one({"prefix": prefix, "gone": 0}, {"$set": {"heard": self.now()}})
+        return bool(found.matched_count)
+
     def prefix_of(self, x: str) -> str | None:
         """The prefix of an experiment that was not deleted."""
         doc = self.experiments.find_one({"_id": x})
