@@ -122,7 +122,7 @@ class LocalCatalog:
         silent_after_s: float = SILENT_AFTER_S,
     ) -> None:
         self.root, self._readonly, self.files = Path(root).expanduser().resolve(), readonly, files
-        self._silent_after_s = silent_after_s
+        self.silent_after_s = silent_after_s
         self._lock = threading.Lock()
         self._stores: weakref.WeakValueDictionary[str, JournaledStore] = weakref.WeakValueDictionary()
         self._recent: deque[JournaledStore] = deque(maxlen=_KEPT_OPEN)
@@ -207,7 +207,7 @@ class LocalCatalog:
         def alive(writer: str) -> bool:
             return is_writing(folder / JOURNALS, writer, self.files)
 
-        found = standing(folder, document, alive, self._silent_after_s)
+        found = standing(folder, document, alive, self.silent_after_s)
         return ExperimentInfo(
             prefix,
             found.status if _text(document, "status") else None,

@@ -71,7 +71,7 @@ class MongoCatalog:
         client: Any = None,
         silent_after_s: float = SILENT_AFTER_S,
     ) -> None:
-        self._silent_after_s = silent_after_s
+        self.silent_after_s = silent_after_s
         self._client, self._owned = client or connect(uri), client is None
         self._tables = Tables(majority(self._client, database))
         self._policy = policy = policy or Policy()
@@ -133,7 +133,7 @@ class MongoCatalog:
         known = self.store(doc["prefix"]).read_document(run_record.DOCUMENT)
         said: Document = known or {}
         heard = float(doc["heard"] if "heard" in doc else doc["created"])
-        silent = self._tables.now() - heard >= self._silent_after_s
+        silent = self._tables.now() - heard >= self.silent_after_s
         with answering():
             tags = said.get("tags")
             return ExperimentInfo(

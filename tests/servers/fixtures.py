@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .running import MongoServer, OtherMongo, OtherS3, S3Server
+
+if TYPE_CHECKING:
+    from ml_dash.stores.bucket import Bucket
 
 USED: list[str] = []
 
@@ -47,6 +51,23 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory, record_testsuite_propert
     record_testsuite_property("s3_server", own.title)
     yield own
     own.stop()
+
+
+@pytest.fixture(scope="module")
+def client(mongo_server: MongoServer | OtherMongo) -> Iterator[Any]:
+    """A connection to the test server; each command sent over it has to have an index."""
+    from mongo_commands import checked_client
+
+    with checked_client(mongo_server.uri) as client:
+        yield client
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server | OtherS3) -> Bucket:
+    """A folder of its own in the test server's bucket."""
+    from mongo_catalogs import bucket_of
+
+    return bucket_of(s3_server)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

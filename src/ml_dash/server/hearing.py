@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from ..catalog import Catalog
+from ..heard import SILENT_AFTER_S
 
 NOTE_EVERY_S = 10.0
 MAX_KNOWN = 10_000
@@ -21,9 +22,10 @@ class Hearing:
     The note is in the catalog, not here, so it does not matter which of several server processes heard.
     """
 
-    def __init__(self, catalog: Catalog, *, every_s: float = NOTE_EVERY_S) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._note: Callable[[str], bool] | None = getattr(catalog, "note_heard", None)
-        self._every_s = every_s
+        silent_after_s: float = getattr(catalog, "silent_after_s", SILENT_AFTER_S)
+        self._every_s = min(NOTE_EVERY_S, silent_after_s / 4)
         self._noted: dict[str, float] = {}
 
     def is_due(self, prefix: str) -> bool:
