@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .analysis.experiment import declared_rates
-from .errors import InvalidPrefix, InvalidQuery
+from .errors import InvalidEntry, InvalidPrefix, InvalidQuery
+from .session import DURABILITIES
+from .spool import POLICIES
 
 DEFAULT_ROOT = ".dash"
 
@@ -35,6 +37,15 @@ def watched_rates(watch: bool | Mapping[str, float], *, alone: bool) -> dict[str
     if not isinstance(given, Mapping) or len(rates) != len(given):
         raise InvalidQuery(f"watch is True or a dict of topics and rates above 0 Hz, got {watch!r}")
     return rates
+
+
+def checked_options(durability: str, when_full: str) -> tuple[str, str]:
+    """How much a power cut may cost, and what append does where there is no room for more."""
+    if durability not in DURABILITIES:
+        raise InvalidEntry(f"durability is one of {', '.join(DURABILITIES)}, got {durability!r}")
+    if when_full not in POLICIES:
+        raise InvalidQuery(f"when_full is one of {', '.join(POLICIES)}, got {when_full!r:.60}")
+    return durability, when_full
 
 
 def server_url(url: str | None) -> str | None:

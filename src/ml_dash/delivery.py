@@ -29,6 +29,7 @@ from .presence import Presence
 from .room import Room, amount, room_of
 from .sending import Sender
 from .spool import DEAD_LETTERS, JOURNALS, OUTBOX, destination
+from .spool_journal import SpoolJournal
 from .store import Store
 
 SEND_EVERY_S = 1.0
@@ -333,13 +334,11 @@ class Delivery:
         return max(0, journal.pending_bytes(max(self.sender.acknowledged(self._stream(journal)), FIRST)))
 
     def _refused(self) -> str:
-        """What is said, once, of entries that the server would not take."""
+        """What is said, once, of entries that the server would not take, and of those there was no room for."""
         count, self._warned = self.sender.refused - self._warned, self.sender.refused
-        if not count:
-            return ""
-        return (
-            f"{count} entries were refused by {self._remote.destination.url}; {self._folder / DEAD_LETTERS} keeps them"
-        )
+        where = f"by {self._remote.destination.url}; {self._folder / DEAD_LETTERS} keeps them"
+        dropped = self._journal.told() if isinstance(self._journal, SpoolJournal) else ""
+        return "; ".join(text for text in (dropped, f"{count} entries were refused {where}" if count else "") if text)
 
     # -------------------------------------------------------------- the end, and forks
 

@@ -15,9 +15,9 @@ from . import run_record
 from .address import check_prefix
 from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Order, Recording, order_of
-from .arguments import UNSET, check_root, chosen_prefix, resolved_root, server_url, watched_rates
+from .arguments import UNSET, check_root, checked_options, chosen_prefix, resolved_root, server_url, watched_rates
 from .background import Pace
-from .errors import ExperimentNotFound, InvalidEntry, MlDashError, NotOpen
+from .errors import ExperimentNotFound, MlDashError, NotOpen
 from .heard import standing
 from .journal_reader import is_writing
 from .line import checked_document
@@ -25,7 +25,7 @@ from .log import Log
 from .metrics import MetricsManager
 from .params import DOCUMENT as PARAMS
 from .params import Params
-from .session import DURABILITIES, Session
+from .session import Session
 from .spool import JOURNALS
 from .store import KINDS
 from .stores.derived import in_cache
@@ -53,6 +53,8 @@ class Experiment(ExperimentAnalysis):
         readme, tags, metadata: kept in `experiment.json`.
         durability: "normal": nothing is lost when the process dies, a power cut may cost some tenths of a second;
             "strict": synced inside each append; "off": never synced.
+        when_full: what append does where no more may wait for the server on this disk: "raise" OSError; "drop" the
+            entry, count it, warn at the next flush and the end; "wait" for room. Without a server a full disk raises.
         watch: warn while recording, on the logger `ml_dash.watch`, when a topic misses its declared rate or falls
             silent, or a field changes its type. Rates come from the parameter `rates_hz`, or from a dict given here.
 
@@ -76,6 +78,7 @@ class Experiment(ExperimentAnalysis):
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         durability: str = "normal",
+        when_full: str = "raise",
         watch: bool | Mapping[str, float] = False,
     ) -> None:
         prefix = chosen_prefix(prefix)
@@ -84,9 +87,7 @@ class Experiment(ExperimentAnalysis):
         self._url, self._token, self._alone = server_url(dash_url), token, dash_root is None
         self.root = resolved_root(dash_root, self._url)
         self.folder = self.root.joinpath(*self._segments)
-        if durability not in DURABILITIES:
-            raise InvalidEntry(f"durability is one of {', '.join(DURABILITIES)}, got {durability!r}")
-        self._durability = durability
+        self._durability, self._when_full = checked_options(durability, when_full)
         self._watch = watched_rates(watch, alone=self._url is not None and self._alone)
         described = {"readme": readme, "tags": tags, "metadata": metadata}
         self._extra = checked_document("experiment", {n: value for n, value in described.items() if value is not None})
@@ -102,8 +103,8 @@ class Experiment(ExperimentAnalysis):
 
         A token given as an argument stays here, because pickles are kept; `ML_DASH_TOKEN` reaches the worker.
         """
-        root = None if self._alone else self.root
-        options = {"dash_root": root, "dash_url": self._url, "durability": self._durability}
+        options: dict[str, Any] = {"dash_root": None if self._alone else self.root, "dash_url": self._url}
+        options |= {"durability": self._durability, "when_full": self._when_full}
         watch: Any = False if self._watch is None else self._watch or True
         return _copy, (self.prefix, {**options, **self._extra, "watch": watch})
 
@@ -162,7 +163,7 @@ class Experiment(ExperimentAnalysis):
             return Session(store, self.folder / JOURNALS, recording=True, durability=self._durability, pace=pace)
         from .remote import recording_session
 
-        return recording_session(self.folder, self._remote(self._url), self._durability)
+        return recording_session(self.folder, self._remote(self._url), self._durability, self._when_full)
 
     def _remote(self, url: str) -> Remote:
         from .remote import open_remote

@@ -34,6 +34,7 @@ from .spool import (
     spool_root,
     state_folder,
 )
+from .spool_journal import SpoolJournal
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.grouping import no_pace
 from .stores.http import HttpStore
@@ -192,7 +193,7 @@ class RemoteView(View):
 # ---------------------------------------------------------------- sessions
 
 
-def recording_session(folder: Path, remote: Remote, durability: str) -> Session:
+def recording_session(folder: Path, remote: Remote, durability: str, when_full: str) -> Session:
     """A session that records into a folder and sends to a server, or only sends."""
     pace, journals, files = Pace(), folder / JOURNALS, SpoolFiles()
     local = NotedStore(folder, pace=pace)
@@ -208,6 +209,7 @@ def recording_session(folder: Path, remote: Remote, durability: str) -> Session:
         remote=remote,
         view=RemoteView(remote.store, [journals], remote.destination) if remote.alone else None,
         drained=local,
+        make_journal=partial(SpoolJournal, when_full=when_full),
     )
     local.changed = session.documents_changed
     return session

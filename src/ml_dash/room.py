@@ -1,7 +1,8 @@
 """How much of a disk may fill with what waits for a server: all but a tenth of it, or but 5 GiB where that is less.
 
-An outage must not take the disk from everything else on the machine. At the end of the room append raises as it does
-on a full disk; when the server answers the room comes back. The first 64 MiB may always be written.
+An outage must not take the disk from everything else on the machine. At the end of the room a journal gets no new
+segment, as on a full disk (`spool_journal.py`); when the server answers the room comes back. The first 64 MiB may
+always be written.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class SpoolFiles(Files):
 
     def open(self, path: Path | str, flags: int, mode: int = 0o644) -> int:
         """A descriptor; raises OSError (no space left) for a segment that there is no room for."""
-        if flags & os.O_CREAT and str(path).endswith(".new"):
+        if flags & os.O_CREAT and (str(path).endswith(".new") or Path(path).name.startswith(".apart-")):
             _check(Path(path).parent)
         return super().open(path, flags, mode)
 

@@ -53,6 +53,7 @@ class Session:
         remote: the server that everything is sent to, beside the store or instead of it.
         view: what is read, where it is not the store with the journals.
         drained: what the journal is drained into, and where documents are written, where it is not the store.
+        make_journal: what the journal is, where it is not the common one.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Session:
         remote: Remote | None = None,
         view: View | None = None,
         drained: Store | None = None,
+        make_journal: Callable[..., Journal] = Journal,
     ) -> None:
         self.store, self._journals, self._files = store, journals, files
         self.view = view or View(store, journals, files)
         self._remote, self._drained = remote, drained or store
         self._delivery: Delivery | None = None
         self.journal: Journal | None = None
+        self._make_journal = make_journal
         self._read_only = not recording
         self._catches_up, self._segment_bytes = catches_up, segment_bytes
         self.closed = False
@@ -86,7 +89,7 @@ class Session:
         self._pace = pace
         remote, files, durable = self._remote, self._files, durability != "off"
         notes = {} if remote is None else {"remote": remote.destination.note()}
-        self.journal = Journal(
+        self.journal = self._make_journal(
             journals,
             files=files,
             durability=durability,

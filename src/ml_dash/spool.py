@@ -4,6 +4,7 @@
                                    sent      the range of the batch sent last, and under which number
     <experiment>/.outbox/<writer>/           streams whose writer is gone and that are stored here, but not there yet
     <experiment>/.dead-letters/<writer>.jsonl  entries the server refused, with its reason
+                              <writer>.dropped  how many there was no room for (`spool_journal.py`)
     <experiment>/.server.json                the server, and the documents as it has them
 
 An experiment that is recorded to a server only lives, as far as it lives here, in the user's state folder.
@@ -25,11 +26,14 @@ from .entry import decode_body
 from .files import FILES, Files
 from .journal_files import Mark
 from .journal_reader import Stream, is_alive, streams
-from .line import to_line
+from .line import from_document, to_line
 from .store import Document, Track
 
 JOURNALS, OUTBOX, DEAD_LETTERS, SERVER_NOTE = ".journal", ".outbox", ".dead-letters", ".server.json"
 REMOTE, SENT = "remote", "sent"
+DROPPED = ".dropped"
+RAISE, DROP, WAIT = POLICIES = ("raise", "drop", "wait")
+"""What append does when there is no room for more (`spool_journal.py`)."""
 
 
 # ---------------------------------------------------------------- notes
@@ -134,7 +138,7 @@ def changes(base: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in now.items():
         before = base.get(name)
-        if name not in base or type(before) is not type(value) or before != value:
+        if name not in base or json.dumps(before) != json.dumps(value):  # the text: NaN is no change from NaN
             both = isinstance(before, dict) and isinstance(value, dict)
             found[name] = changes(before, value) if both else value  # type: ignore[arg-type]
     return found
@@ -188,6 +192,17 @@ def dead_letters(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def dropped(folder: Path) -> int:
+    """How many entries of an experiment's folder were dropped, because there was no room for them."""
+    total = 0
+    for path in (folder / DEAD_LETTERS).glob(f"*{DROPPED}"):
+        try:
+            total += int(json.loads(path.read_bytes())["entries"])
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+    return total
+
+
 # ---------------------------------------------------------------- the user's state folder
 
 
@@ -219,8 +234,8 @@ def spool_root(url: str) -> Path:
 class Waiting:
     """One experiment's folder with something in it for a server.
 
-    `streams` and `bytes` count what is not known to be delivered, `left` the streams of processes that are gone;
-    `recording` is whether a process records now.
+    `streams` and `bytes` count what is not known to be delivered, `left` the streams of processes that are gone,
+    `dropped` the entries there was no room for; `recording` is whether a process records now.
     """
 
     folder: Path
@@ -231,6 +246,7 @@ class Waiting:
     recording: bool
     documents: bool
     dead_letters: int
+    dropped: int = 0
 
 
 def waiting(roots: Sequence[Path], files: Files = FILES) -> Iterator[Waiting]:
@@ -261,21 +277,21 @@ def _waiting_in(folder: Path, files: Files) -> Waiting | None:
         alive = is_alive(stream)
         recording, left = recording or alive, left + (not alive)
         going, size, where = going + (rest > 0), size + rest, to
-    letters = len(dead_letters(folder))
+    letters, lost = len(dead_letters(folder)), dropped(folder)
     documents = note is not None and bool(_documents_waiting(folder, note, files))
-    if where is None or not (going or left or documents or letters or recording):
+    if where is None or not (going or left or documents or letters or lost or recording):
         return None
-    return Waiting(folder, where, going, left, size, recording, documents, letters)
+    return Waiting(folder, where, going, left, size, recording, documents, letters, lost)
 
 
 def _documents_waiting(folder: Path, note: ServerNote, files: Files) -> list[str]:
     found = []
     for name in ("experiment", "params"):
         try:
-            entry = json.loads(files.read(folder / f"{name}.json"))
-        except (FileNotFoundError, ValueError):
+            here = from_document(files.read(folder / f"{name}.json"))
+        except FileNotFoundError:
             continue
-        if entry != note.documents.get(name):
+        if here and changes(note.documents.get(name, {}), here):
             found.append(name)
     return found
 

@@ -22,32 +22,41 @@ def status(dash_root: str, as_json: bool) -> int:
     """Show what is recorded here and not yet on its server.
 
     Looks under --dash-root and in your state folder. Exit code 1 when something waits that no running process sends, or
-    was refused.
+    was refused, or was dropped for want of room.
     """
     from ..spool import waiting
 
-    found = list(waiting(roots_of(dash_root)))
+    found = [one for one in waiting(roots_of(dash_root)) if _undelivered(one) or one.recording or any(_lost(one))]
     if as_json:
         print_json([_as_dict(one) for one in found])
     elif found:
-        rows = [
-            (one.destination.prefix, one.destination.url, size(one.bytes), _state(one), one.dead_letters or "-")
-            for one in found
-        ]
-        print_table(["&PREFIX", "SERVER", ">WAITS", "STATE", ">REFUSED"], rows)
+        rows = [(one.destination.prefix, one.destination.url, _amount(one), _state(one), *_lost(one)) for one in found]
+        heads = ["&PREFIX", "SERVER", ">WAITS", "STATE", ">REFUSED", ">DROPPED"]
+        print_table(heads, [tuple(value or "-" for value in row) for row in rows])
     else:
         note("nothing waits")
-    return (
-        PROBLEM
-        if any(one.dead_letters or (not one.recording and (one.streams or one.documents)) for one in found)
-        else OK
-    )
+    left = any(any(_lost(one)) or (not one.recording and _undelivered(one)) for one in found)
+    return PROBLEM if left else OK
+
+
+def _lost(one: Waiting) -> tuple[int, int]:
+    """Entries the server refused, and entries there was no room for."""
+    return one.dead_letters, one.dropped
+
+
+def _undelivered(one: Waiting) -> bool:
+    return bool(one.streams or one.documents)
+
+
+def _amount(one: Waiting) -> str:
+    """What waits: entries in bytes; where only the run's status and parameters do, those."""
+    return "run, parameters" if one.documents and not one.bytes else size(one.bytes)
 
 
 def _state(one: Waiting) -> str:
     if one.recording:
         return "recording"
-    return "waits: ml-dash sync" if one.streams or one.documents else "delivered"
+    return "waits: ml-dash sync" if _undelivered(one) else "delivered"
 
 
 def _as_dict(one: Waiting) -> dict[str, object]:
@@ -60,4 +69,5 @@ def _as_dict(one: Waiting) -> dict[str, object]:
         "documents": one.documents,
         "recording": one.recording,
         "refused": one.dead_letters,
+        "dropped": one.dropped,
     }
