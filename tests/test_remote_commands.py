@@ -109,6 +109,23 @@ def test_push_and_pull(serving: Serving, call: Callable[..., Any], tmp_path: Pat
             assert (after.params.get(), after.status) == ({"a": 1}, "completed")
 
 
+def test_nothing_waits_once_all_has_arrived(serving: Serving, call: Callable[..., Any], tmp_path: Path) -> None:
+    """A parameter that is NaN, which equals nothing, is no reason to say that something waits. Where only the run's
+    status and parameters do, they are named, and not 0 bytes."""
+    token = token_for(call, serving, "--write", "ada")
+    mine = tmp_path / "mine"
+    record(mine, "ada/x/one", dash_url=serving.url, token=token)
+    with Experiment("ada/x/one", dash_root=mine, dash_url=serving.url, token=token).run as experiment:
+        experiment.params.set(gain=float("nan"), limits=[1, float("nan")])
+    assert "nothing waits" in call("status", "-r", str(mine))
+    assert call("status", "-r", str(mine), "--json").strip() == "[]"
+    with Experiment("ada/x/one", dash_root=mine, dash_url="").run as experiment:
+        experiment.params.set(gain=2.0)
+    assert "run, parameters" in call("status", "-r", str(mine), code=1)
+    assert "0 entries delivered" in call("sync", "-r", str(mine), "--token", token)
+    assert "nothing waits" in call("status", "-r", str(mine))
+
+
 def test_sync_and_status(serving: Serving, call: Callable[..., Any], tmp_path: Path) -> None:
     """What an outage kept here is shown, and delivered by hand, also of a run that keeps no copy here."""
     token = token_for(call, serving, "--write", "ada")

@@ -207,6 +207,34 @@ def test_what_the_recorder_counted_when_entries_came() -> None:
     assert examine(tables, arrived={"t": (20, 0)}, limits=Limits(late_share=0.02)).ok
 
 
+def test_one_late_entry_of_a_long_recording_is_a_note() -> None:
+    """One entry in a thousand may be late, in a stored track and in a table in the order of arrival; of twenty none."""
+    times = steady()
+    report = examine({"t": sensor(times)}, arrived={"t": (1, 0)})
+    assert [(one.check, one.severity) for one in report.findings] == [("backward", "note")]
+    assert "1 of 2,000 entries came with an earlier stamp" in str(report)
+    assert not examine({"t": sensor(times)}, arrived={"t": (1, 0)}, limits=Limits(late_share=0.0)).ok
+    assert not examine({"t": sensor(times[:20])}, arrived={"t": (1, 0)}).ok
+    swapped = times.copy()
+    swapped[[1000, 1001]] = swapped[[1001, 1000]]
+    found = [one for one in examine({"t": sensor(swapped)}).findings if one.check == "backward"]
+    assert [one.severity for one in found] == ["note"]
+
+
+def test_columns_that_never_change_share_a_line() -> None:
+    """Twelve constant columns of a track are one line of text, and findings of their own for programs."""
+    times = steady()
+    columns = {f"c{number}": np.full(len(times), float(number)) for number in range(12)}
+    report = examine({"t": sensor(times, **columns), "u": sensor(times, g=np.ones(len(times)))})
+    assert sum(one.check == "constant" for one in report.findings) == 13
+    lines = [line for line in str(report).splitlines() if "never change" in line]
+    assert lines == [
+        "note: t: 12 columns never change: c0 0, c1 1, c2 2, c3 3, c4 4, c5 5, c6 6, c7 7 and 4 more",
+        "note: u: g never changes from 1",
+    ]
+    assert report._repr_html_().count("never change") == 2
+
+
 def test_a_value_at_the_end_of_its_range_is_a_note() -> None:
     """A gripper that pushes with all its force is no fault; a sensor that falls dead at 0 is."""
     times = steady()

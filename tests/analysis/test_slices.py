@@ -169,6 +169,14 @@ def test_every_form_of_table() -> None:
     assert pa.table(source.slice(0.0, 1.0)).num_rows == 2
 
 
+def test_numpy_of_several_columns_says_what_to_do() -> None:
+    """It gives one column; a list is refused in words."""
+    track = Recorded([{"timestamp": 1.0, "q": 1.0, "v": 2.0}])
+    for call in (track.to_numpy, track.numpy):
+        with pytest.raises(InvalidWindow, match=r"one column, named by a text such as 'q', got list \['q', 'v'\]; for"):
+            call(["q", "v"])  # type: ignore[arg-type]
+
+
 def test_unknown_columns_name_the_nearest_and_empty_windows_keep_their_type() -> None:
     """A column nobody recorded is an error with the nearest name; a window without entries is an empty table."""
     pytest.importorskip("pyarrow")

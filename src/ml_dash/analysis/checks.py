@@ -32,7 +32,8 @@ class Limits:
         jump_s, jump_intervals: a step of the clock of both of these, forward or back, is a jump and no gap.
         repeat_share: stamps closer than this share of the usual interval count as repeated.
         nan_share: NaN and infinities above this share of a column's values.
-        late_share: entries that came with an earlier stamp than the last above this share of all.
+        late_share: entries that came with an earlier stamp than the last above this share of all; fewer are a note: one
+            that was held up on its way is sorted when it is stored.
         flat_s, flat_intervals: a noisy value that stays exactly the same for both of these; where that is the end of
             its range (and not 0), it is a note.
         freeze_s, freeze_share: a value that changes with nearly every entry, and then stays exactly the same for both
@@ -49,7 +50,7 @@ class Limits:
     jump_s: float = 3600.0
     jump_intervals: float = 1000.0
     repeat_share: float = 0.001
-    late_share: float = 0.0
+    late_share: float = 0.001
     nan_share: float = 0.01
     flat_s: float = 1.0
     flat_intervals: int = 50
@@ -161,9 +162,9 @@ def _order(topic: str, times: Floats, steps: Floats, usual: float, limits: Limit
     back = np.flatnonzero(steps < 0)
     if len(back):
         most, at = float(-steps.min()), float(times[back[0] + 1])
-        yield Finding(
-            topic, "backward", PROBLEM, f"{_times(len(back))} the stamps go back, by up to {most:.3g} s", at=at
-        )
+        message = f"{_times(len(back))} the stamps go back, by up to {most:.3g} s"
+        late = int((times < np.maximum.accumulate(times)).sum())
+        yield Finding(topic, "backward", _lateness(late, len(times), limits), message, at=at)
     close = np.flatnonzero((steps >= 0) & (steps < limits.repeat_share * usual))
     if len(close):
         at = float(times[close[0] + 1])
@@ -226,6 +227,10 @@ def seconds(time: float) -> str:
     return f"{round(time, 3):.13g}"
 
 
+def _lateness(late: int, entries: int, limits: Limits) -> str:
+    return PROBLEM if late > limits.late_share * entries else NOTE
+
+
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
@@ -238,9 +243,9 @@ def arrival(topic: str, entries: int, late: int | None, repeated: int | None, li
         late, repeated: as in `TrackInfo`; None where nobody counted.
     """
     appended = entries + (repeated or 0)
-    if late and late > limits.late_share * appended:
+    if late:
         message = f"{late:,} of {appended:,} entries came with an earlier stamp than one before; sorted when stored"
-        yield Finding(topic, "backward", PROBLEM, message, value=late / appended)
+        yield Finding(topic, "backward", _lateness(late, appended, limits), message, value=late / appended)
     if repeated and repeated > limits.repeat_share * appended:
         message = f"{repeated:,} of {appended:,} entries came with the stamp and fields of the one before, now lost"
         yield Finding(topic, "repeated", PROBLEM, message, value=repeated / appended)

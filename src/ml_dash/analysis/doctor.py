@@ -65,14 +65,26 @@ class Report:
         shown = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         ]
-        return "\n".join([*shown, "", *(describe(finding) for finding in self.findings)]).rstrip()
+        return "\n".join([*shown, "", *self.texts()]).rstrip()
+
+    def texts(self) -> list[str]:
+        """The findings as lines of text; the columns of a topic that never change share one."""
+        constant: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            if finding.check == "constant":
+                constant.setdefault(finding.topic, []).append(finding)
+        lines: dict[str, None] = {}
+        for finding in self.findings:
+            group = constant[finding.topic] if finding.check == "constant" else []
+            lines[_together(group) if len(group) > 1 else describe(finding)] = None
+        return list(lines)
 
     def _repr_html_(self) -> str:
         def line(cells: tuple[str, ...], tag: str) -> str:
             return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
         table = line(HEADINGS, "th") + "".join(line(cells, "td") for cells in self.lines())
-        items = "".join(f"<li>{escape(describe(finding))}</li>" for finding in self.findings)
+        items = "".join(f"<li>{escape(text)}</li>" for text in self.texts())
         return f"<table>{table}</table><ul>{items}</ul>"
 
 
@@ -96,6 +108,17 @@ def describe(finding: Finding) -> str:
     """A finding as one line of text."""
     where = "" if finding.at is None else f" (at {checks.seconds(finding.at)} s)"
     return f"{finding.severity}: {finding.topic}: {finding.message}{where}"
+
+
+NAMED = 8
+"""So many columns that never change are named in a line."""
+
+
+def _together(group: list[Finding]) -> str:
+    """Columns of one topic that never change, in one line."""
+    named = ", ".join(f"{one.column} {one.value:.6g}" for one in group[:NAMED])
+    more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
+    return f"{NOTE}: {group[0].topic}: {len(group)} columns never change: {named}{more}"
 
 
 def examine(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingExtra, TrackNotFound
+from ..errors import InvalidWindow, MissingExtra, TrackNotFound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,9 +80,14 @@ class Tabular:
         There is one item for each entry; `to_numpy("timestamp")` is the time of each.
 
         Raises:
-            InvalidWindow: no such column. InvalidQuery: it holds dicts or lists of several lengths, or such integers
-                and is absent in some entries.
+            InvalidWindow: no such column, or several. InvalidQuery: it holds dicts or lists of several lengths, or
+                such integers and is absent in some entries.
         """
+        if not isinstance(column, str):
+            raise InvalidWindow(
+                f"to_numpy gives one column, named by a text such as 'q', got {type(column).__name__} {column!r}; for "
+                "several call it once for each, or take to_arrow, to_pandas or to_polars with a list"
+            )
         found: NDArray[np.generic] = needs(".tables").to_numpy(self.to_arrow(["timestamp", column]), column)
         return found
 

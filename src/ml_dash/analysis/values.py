@@ -93,7 +93,8 @@ def _flat(topic: str, name: str, values: Values, times: Floats, interval_s: floa
         part = name if values.shape[1] == 1 else f"{name}[{item}]"
         changes = np.flatnonzero(~same[:, item])
         if not len(changes):
-            yield Finding(topic, "constant", NOTE, f"{part} never changes from {_shown(values[0, item])}", part)
+            message = f"{part} never changes from {_shown(values[0, item])}"
+            yield Finding(topic, "constant", NOTE, message, part, value=float(values[0, item]))
             continue
         bounds = np.concatenate([[-1], changes, [len(same)]])
         longest = int(np.diff(bounds).argmax())

@@ -10,6 +10,7 @@ import click
 
 from ..address import check_prefix
 from ..errors import MissingExtra, MlDashError
+from . import reading
 
 
 @click.command()
@@ -34,6 +35,7 @@ def demo(dash_root: str, prefix: str | None, cycles: int, seed: int) -> None:
     Runs the physics of a 7-joint arm as fast as it goes, records its state, gripper, IMU, force sensor and camera at
     their own rates, reads everything back, exports a Parquet file and says where it all is. Needs the extra `demo`.
     """
+    reading.check_folder(dash_root)
     try:
         _require()
         root = Path(dash_root).expanduser()

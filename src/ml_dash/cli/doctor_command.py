@@ -49,7 +49,7 @@ def doctor(
 
 
 def _print(report: Report) -> None:
-    from ..analysis.doctor import HEADINGS, describe
+    from ..analysis.doctor import HEADINGS
 
     headings = [HEADINGS[0], *(f">{heading}" for heading in HEADINGS[1:])]
     lines = report.lines()
@@ -58,8 +58,8 @@ def _print(report: Report) -> None:
     )
     if report.findings:
         click.echo()
-    for finding in report.findings:
-        click.echo(describe(finding))
+    for text in report.texts():
+        click.echo(text)
     if report.problems:
         click.echo(f"\n{count(len(report.problems), 'problem')}")
 

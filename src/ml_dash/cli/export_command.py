@@ -161,7 +161,7 @@ class _Job:
         yield from makers[self._form]()
 
     def _blocks(self) -> Iterator[list[Entry]]:
-        for block in self._store.read(self._track, self._window):
+        for block in reading.blocks_of(self._store, self._track, self._window):
             yield block
             if self._bars is not None and self._task is not None:
                 self._bars.advance(self._task, len(block))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from . import options
-from .output import count, note, number, print_json, print_table
+from .output import count, exact, note, number, print_json, print_table
 
 
 @click.command()
@@ -47,7 +47,7 @@ def find(
         print_json({"moments": moments, "skipped": found.skipped})
     else:
         rows = [
-            (m["prefix"], number(m["start"]), number(m["end"]), number(m["duration_s"]), m["instants"]) for m in moments
+            (m["prefix"], exact(m["start"]), exact(m["end"]), number(m["duration_s"]), m["instants"]) for m in moments
         ]
         if rows:
             print_table(["&PREFIX", ">START", ">END", ">SECONDS", ">INSTANTS"], rows)
@@ -84,7 +84,7 @@ def sql(prefix: str, query: str, dash_root: str, as_json: bool) -> None:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return number(value)
+        return exact(value)
     if isinstance(value, list):
         return "[" + ", ".join(_shown(item) for item in value) + "]"
     return "" if value is None else str(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import options, reading
 from .ls_command import short_type
 from .output import count, note, print_json, print_table, progress
 from .times import date_of, duration
@@ -55,6 +55,7 @@ def import_(prefix: str, files: tuple[str, ...], dry_run: bool, dash_root: str, 
     """
     from ..address import check_prefix
 
+    reading.check_folder(dash_root)
     _check_files(prefix, files)
     check_prefix(prefix)
     wanted = _options(how)

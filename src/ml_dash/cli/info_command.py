@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..store import MERGED
 from . import options, reading
 from .lines import cut, text_of
 from .ls_command import print_topics, series_dict, series_of_run, short_type, status_text
-from .output import count, has_unicode, note, number, print_json, print_table, width_of
+from .output import count, exact, has_unicode, note, number, print_json, print_table, width_of
 from .times import ago, date_of, duration, from_iso
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ SPARK_WIDTH = 24
 @click.option(
     "-a", "--all", "every", is_flag=True, help=f"All columns, however many (default: the first {MAX_COLUMNS})."
 )
+@options.kind_option
 @options.place_option
 @options.json_option
 def info(
@@ -40,29 +42,33 @@ def info(
     start: Moment | None,
     end: Moment | None,
     every: bool,
+    kind: str,
     dash_root: str,
     as_json: bool,
 ) -> None:
     """Show a run, or rate, holes, ranges and course of its topics.
 
-    Without TOPICS: status, times, host, command, commit, parameters and the list of topics.
+    Without TOPICS: status, times, host, command, commit, parameters and the list of topics. With -k metrics or -k logs
+    those instead of tracks, in the order of logging.
     """
     catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
-    if not topics:
+    if not topics and kind == MERGED:
         _show_run(catalog, prefix, as_json)
         return
-    infos = {one.topic: one for one in store.tracks()}
+    infos = {one.topic: one for one in store.tracks(kind)}
     chosen = [infos[topic] for topic in options.matching(infos, topics, prefix)]
     window = options.window_of(chosen, start, end)
     if as_json:
-        print_json([_topic_dict(store, one, window) for one in chosen])
+        print_json([_topic_dict(store, kind, one, window) for one in chosen])
         return
+    if not chosen:
+        note(f"no {kind} in {prefix}")
     for place, one in enumerate(chosen):
         if place:
             click.echo()
-        _show_topic(store, one, window, every)
+        _show_topic(store, kind, one, window, every)
 
 
 # ---------------------------------------------------------------- a run
@@ -144,10 +150,10 @@ def _flat(values: Document, above: str = "") -> Iterator[tuple[str, Any]]:
 # ---------------------------------------------------------------- a topic
 
 
-def _topic_dict(store: Store, info: TrackInfo, window: Window) -> dict[str, Any]:
+def _topic_dict(store: Store, kind: str, info: TrackInfo, window: Window) -> dict[str, Any]:
     from .series import summary
 
-    series, pace = _looked_at(store, info, window)
+    series, pace = _looked_at(store, kind, info, window)
     columns = {name: asdict(summary(series, name)) for name in series.columns}
     return {
         **series_dict(info),
@@ -161,18 +167,18 @@ def _topic_dict(store: Store, info: TrackInfo, window: Window) -> dict[str, Any]
     }
 
 
-def _looked_at(store: Store, info: TrackInfo, window: Window) -> tuple[Series, Pace]:
-    from ..store import MERGED, Track
+def _looked_at(store: Store, kind: str, info: TrackInfo, window: Window) -> tuple[Series, Pace]:
+    from ..store import Track
     from .series import pace_of, series_of
 
-    series = series_of(store, Track(MERGED, info.topic), window)
-    return series, pace_of(series.times)
+    series = series_of(store, Track(kind, info.topic), window)
+    return series, pace_of(series.times if kind == MERGED else ())
 
 
-def _show_topic(store: Store, info: TrackInfo, window: Window, every: bool) -> None:
-    series, pace = _looked_at(store, info, window)
+def _show_topic(store: Store, kind: str, info: TrackInfo, window: Window, every: bool) -> None:
+    series, pace = _looked_at(store, kind, info, window)
     click.echo(f"{click.style(info.topic, bold=True)}  {count(len(series.times), 'entry')}")
-    for line in [*_extent(series), *_paces(pace)]:
+    for line in [*_extent(series), *_paces(pace)] if kind == MERGED else _indexes(series, info):
         click.echo(f"  {line}")
     shown = list(series.columns)[: None if every else MAX_COLUMNS]
     if shown:
@@ -192,11 +198,20 @@ def _is_part(part: str, name: str) -> bool:
     return part == name or part.startswith((f"{name}[", f"{name}."))
 
 
+def _indexes(series: Series, info: TrackInfo) -> Iterator[str]:
+    """Where a sequence begins and ends, and when it was logged."""
+    if len(series.times):
+        yield f"index {series.times[0] or 0:.0f} to {series.times[-1] or 0:.0f}"
+    if info.first_timestamp is not None and info.last_timestamp is not None:
+        first, last = date_of(info.first_timestamp), date_of(info.last_timestamp)
+        yield f"logged {first} to {last}, {duration(info.last_timestamp - info.first_timestamp)}"
+
+
 def _extent(series: Series) -> Iterator[str]:
     if not len(series.times):
         return
     first, last = series.times[0], series.times[-1]
-    yield f"from {first:.6f} to {last:.6f}, {duration(last - first)}"
+    yield f"from {exact(first)} to {exact(last)}, {duration(last - first)}"
     if date_of(first):
         yield f"that is {date_of(first)} to {date_of(last)}"
 
@@ -207,7 +222,7 @@ def _paces(pace: Pace) -> Iterator[str]:
     steps = ", ".join(duration(step) for step in (pace.least_step_s, pace.greatest_step_s))
     yield f"{pace.rate_hz:.4g} Hz; usual step {duration(pace.usual_step_s)} (least and greatest {steps})"
     if pace.gaps:
-        longest = ", ".join(f"{duration(length)} at {start:.3f}" for start, length in pace.gaps[:3])
+        longest = ", ".join(f"{duration(length)} at {exact(start)}" for start, length in pace.gaps[:3])
         yield f"{count(len(pace.gaps), 'gap')} of more than five usual steps; longest {longest}"
     else:
         yield "no gaps"

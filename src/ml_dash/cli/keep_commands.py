@@ -14,6 +14,7 @@ from .output import count, note, print_json, print_table, progress, size
 
 if TYPE_CHECKING:
     from ..catalog import LocalCatalog
+    from ..store import Track
     from ..stores.local import LocalStore
 
 prefixes_argument = click.argument("prefixes", metavar="[PREFIX]...", nargs=-1, shell_complete=options.complete_prefix)
@@ -50,50 +51,75 @@ def compact(
         compact_database(prefixes, mongo_uri, database, s3_url, as_json)
         return
     catalog = options.catalog_of(dash_root)
-    rewritten: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     chosen = options.some_prefixes(catalog, prefixes)
     with progress() as bars:
         task = bars.add_task("compacting", total=len(chosen))
         for prefix in chosen:
             bars.update(task, description=prefix)
-            rewritten += _compacted(catalog, prefix)
-            if columns:
-                _derive(catalog, prefix)
+            done += _compacted(catalog, prefix, columns=columns)
             bars.advance(task)
     if as_json:
-        print_json(rewritten)
-    elif rewritten:
-        rows = [(one["prefix"], one["topic"], size(one["before_bytes"]), size(one["after_bytes"])) for one in rewritten]
-        print_table(["&PREFIX", "&TOPIC", ">BEFORE", ">AFTER"], rows)
+        print_json(done)
+    elif done:
+        rows = [
+            (one["prefix"], one["topic"], *(_size_of(one, f"{what}_bytes") for what in ("before", "after", "columns")))
+            for one in done
+        ]
+        headings = ["&PREFIX", "&TOPIC", ">BEFORE", ">AFTER", ">COLUMNS MADE"]
+        print_table(headings if columns else headings[:-1], rows if columns else [row[:-1] for row in rows])
     else:
-        note(f"nothing to do: every track of {count(len(chosen), 'experiment')} has that form already")
+        form = "that form and its columns" if columns else "that form"
+        note(f"nothing to do: every track of {count(len(chosen), 'experiment')} has {form} already")
 
 
-def _compacted(catalog: LocalCatalog, prefix: str) -> Iterator[dict[str, Any]]:
+def _size_of(one: dict[str, Any], name: str) -> str:
+    return size(one[name]) if name in one else ""
+
+
+def _compacted(catalog: LocalCatalog, prefix: str, *, columns: bool) -> Iterator[dict[str, Any]]:
+    """What was done to each track that something was done to."""
     from ..store import MERGED, Track
 
     store = _writable(catalog, prefix)
     try:
-        for topic in store.topics():
-            path = store.path_of(Track(MERGED, topic))
-            before = path.stat().st_size if path is not None and path.exists() else 0
-            if path is not None and store.compact(Track(MERGED, topic)):
-                after = path.stat().st_size
-                yield {"prefix": prefix, "topic": topic, "before_bytes": before, "after_bytes": after}
+        if columns:
+            store.tracks()  # leaves the types beside every track
+        for track in (Track(MERGED, topic) for topic in store.topics()):
+            found = _rewritten(store, track) | (_derived(store, track) if columns else {})
+            if found:
+                yield {"prefix": prefix, "topic": track.topic, **found}
     finally:
         store.close()
 
 
-def _derive(catalog: LocalCatalog, prefix: str) -> None:
-    """Leave the columns and types of every track beside it."""
-    from ..store import MERGED, Track
+def _rewritten(store: LocalStore, track: Track) -> dict[str, int]:
+    path = store.path_of(track)
+    before = path.stat().st_size if path is not None and path.exists() else 0
+    if path is None or not store.compact(track):
+        return {}
+    return {"before_bytes": before, "after_bytes": path.stat().st_size}
 
-    store = _writable(catalog, prefix)
+
+def _derived(store: LocalStore, track: Track) -> dict[str, int]:
+    """The size of the columns that were made beside a track; nothing where they were there, or none can be kept."""
+    from ..stores.sidecar import sidecar_path
+
+    path = store.path_of(track)
+    if path is None:
+        return {}
+    sidecar = sidecar_path(path)
+    before = _identity(sidecar)
+    store.table(track)
+    return {"columns_bytes": sidecar.stat().st_size} if _identity(sidecar) not in (before, None) else {}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        for info in store.tracks():
-            store.table(Track(MERGED, info.topic))
-    finally:
-        store.close()
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _writable(catalog: LocalCatalog, prefix: str) -> LocalStore:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ..line import to_line
-from .output import has_unicode, width_of
+from . import reading
+from .output import exact, has_unicode, number, width_of
 
 if TYPE_CHECKING:
     from ..store import Entry, Store, Track, Window
@@ -24,7 +25,7 @@ def merged(store: Store, tracks: Sequence[Track], window: Window) -> Iterator[Na
 
 
 def _entries(store: Store, track: Track, window: Window) -> Iterator[Named]:
-    for block in store.read(track, window):
+    for block in reading.blocks_of(store, track, window):
         for entry in block:
             yield track, entry
 
@@ -37,7 +38,7 @@ def writer(tracks: Sequence[Track], *, as_json: bool, named: bool | None = None)
     if as_json:
         return lambda entries: _write(_json_line(track, entry, several) for track, entry in entries)
     return lambda entries: _write(
-        cut(_text_line(track, entry, topic_width if several else 0), limit) + "\n" for track, entry in entries
+        _text_line(track, entry, topic_width if several else 0, limit) + "\n" for track, entry in entries
     )
 
 
@@ -59,22 +60,32 @@ def _escaped(line: str) -> str:
     return "".join(one if one < "\x7f" else one.encode("unicode-escape").decode() for one in line)
 
 
-def _text_line(track: Track, entry: Entry, topic_width: int) -> str:
-    words = [f"{entry['timestamp']:.6f}".rjust(12)]
+def _text_line(track: Track, entry: Entry, topic_width: int, limit: int) -> str:
+    """An entry in one line. The timestamp is never shortened: one copies it into a window."""
+    words = [_aligned(entry["timestamp"])]
     if topic_width:
         words.append(track.topic.ljust(topic_width))
-    words += [f"{name}={text_of(value)}" for name, value in entry.items() if name != "timestamp"]
-    return "  ".join(words)
+    fields = {name: value for name, value in entry.items() if name != "timestamp"}
+    line = "  ".join([*words, *(f"{name}={text_of(value)}" for name, value in fields.items())]).rstrip()
+    if len(line) <= limit:
+        return line
+    return cut("  ".join([*words, *(f"{name}={text_of(value, number)}" for name, value in fields.items())]), limit)
 
 
-def text_of(value: Any) -> str:
-    """A value in few characters: six digits, lists without commas."""
+def _aligned(timestamp: float) -> str:
+    """Every digit of a timestamp, its point where those of its neighbours are."""
+    whole, point, rest = exact(timestamp).partition(".")
+    return f"{whole:>5}{point}{rest:<6}"
+
+
+def text_of(value: Any, shown: Callable[[float], str] = exact) -> str:
+    """A value in few characters, lists without commas; `shown` writes the floats."""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return shown(value)
     if isinstance(value, list):
-        return f"[{' '.join(text_of(item) for item in value)}]"
+        return f"[{' '.join(text_of(item, shown) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{' '.join(f'{name}={text_of(item)}' for name, item in value.items())}}}"
+        return f"{{{' '.join(f'{name}={text_of(item, shown)}' for name, item in value.items())}}}"
     if isinstance(value, str):
         return value if value.isprintable() and " " not in value and value else repr(value)
     if value is None or isinstance(value, bool):

@@ -142,6 +142,11 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
+def exact(value: float) -> str:
+    """A number with the digits that make it the same float where it is copied to, and no more."""
+    return repr(float(value))
+
+
 def count(amount: int, what: str) -> str:
     """`1 entry`, `2 entries`."""
     plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"

@@ -30,6 +30,7 @@ DOTS = 2
 @click.option("-H", "--height", default=6, show_default=True, type=click.IntRange(2, 60), help="Lines of each panel.")
 @click.option("-w", "--width", type=click.IntRange(30), help="Characters in a line.  [default: the terminal's]")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="A PNG, SVG or PDF file instead (extra `plot`).")
+@options.kind_option
 @options.place_option
 def plot(
     prefix: str,
@@ -40,19 +41,20 @@ def plot(
     height: int,
     width: int | None,
     output: str | None,
+    kind: str,
     dash_root: str,
 ) -> None:
     """Draw columns of a topic over time.
 
-    COLUMNS are fields or parts of them (q, 'q[0]', pose.x); none means the first that hold numbers. Every extreme
-    value stays visible, however long the recording.
+    With -k metrics or -k logs those, over their index. COLUMNS are fields or parts of them (q, 'q[0]', pose.x); none
+    means the first that hold numbers. Every extreme value stays visible, however long the recording.
     """
-    from ..store import MERGED, Track
+    from ..store import Track
 
     catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
-    track = Track(MERGED, options.matching(reading.topics_of(store, MERGED), [topic], prefix)[0])
+    track = Track(kind, options.matching(reading.topics_of(store, kind), [topic], prefix)[0])
     window = _window(store, track, start, end)
     if output is not None:
         _save(store, track, window, columns, Path(output))
@@ -61,7 +63,7 @@ def plot(
 
 
 def _window(store: Store, track: Track, start: Moment | None, end: Moment | None) -> Window:
-    infos = [info for info in store.tracks() if info.topic == track.topic] if start or end else []
+    infos = [info for info in store.tracks(track.kind) if info.topic == track.topic] if start or end else []
     return options.window_of(infos, start, end)
 
 
@@ -76,14 +78,15 @@ def _draw(store: Store, track: Track, window: Window, columns: Sequence[str], he
     for_dots = width * DOTS * 2
     thin = {name: thinned(stamps, _plain(values), for_dots) for name, values in shown.items()}
     times, panels = _united(thin)
-    click.echo(plot(times, panels, width=width, height=height, glyphs=glyphs_for(sys.stdout.encoding)))
+    unit = "s" if track.kind == "tracks" else ""
+    click.echo(plot(times, panels, width=width, height=height, glyphs=glyphs_for(sys.stdout.encoding), unit=unit))
     if len(shown) < len(chosen):
         left = ", ".join(list(chosen)[len(shown) : len(shown) + 6])
         note(f"{count(len(chosen) - len(shown), 'more column')}, to draw by name: {left}")
 
 
 def _other_types(store: Store, track: Track) -> Mapping[str, str]:
-    return next((info.columns for info in store.tracks() if info.topic == track.topic), {})
+    return next((info.columns for info in store.tracks(track.kind) if info.topic == track.topic), {})
 
 
 def _chosen(
@@ -167,5 +170,8 @@ def _save(store: Store, track: Track, window: Window, columns: Sequence[str], pa
     from ..analysis.tabular import needs
 
     plots = needs(".plots")
-    plots.save(plots.plot(reading.table_of(store, track, window), list(columns) or None, title=track.topic), path)
+    table = reading.table_of(store, track, window)
+    if track.kind != "tracks":
+        table = table.sort_by("timestamp").drop_columns(["index"])  # the time of logging
+    plots.save(plots.plot(table, list(columns) or None, title=track.topic), path)
     note(f"wrote {path}")

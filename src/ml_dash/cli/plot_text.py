@@ -68,6 +68,7 @@ def plot(
     height: int = 6,
     glyphs: Glyphs = BRAILLE,
     marks: Mapping[float, str] | None = None,
+    unit: str = "s",
 ) -> str:
     """Columns over time, one panel below the other on one time axis.
 
@@ -78,6 +79,7 @@ def plot(
         width: characters in a line, labels included; at least 30.
         height: lines of each panel, title not counted; at least 2.
         marks: instants to mark above the first panel, with a word each.
+        unit: of `times`; "" where they are indexes.
     Returns: lines without colour, none longer than `width`, joined by newlines.
     Raises: ValueError when a column has not as many values as there are timestamps.
     """
@@ -91,7 +93,7 @@ def plot(
     lines = [("", f"  {line}") for line in axis.mark_lines(marks or {}, glyphs)]
     for title, curve in curves.items():
         lines += _panel(title, curve, axis, scales[title], glyphs)
-    lines += [("", f" {line}") for line in axis.lines(glyphs)]
+    lines += [("", f" {line}") for line in axis.lines(glyphs, unit)]
     return "\n".join(f"{label:>{gutter}}{drawn}".rstrip() for label, drawn in lines)
 
 
@@ -176,14 +178,14 @@ class _TimeAxis:
         """Which of so many columns an instant falls into."""
         return min(max(round((t - self.start) / self.span * (columns - 1)), 0), columns - 1)
 
-    def lines(self, glyphs: Glyphs) -> list[str]:
+    def lines(self, glyphs: Glyphs, unit: str) -> list[str]:
         """The axis with its ticks, and their labels below; far from zero they count from the start."""
         base = self.start if abs(self.start) > 1000 * self.span else 0.0
         ruler, labels = [glyphs.axis] * self.width, _Words(self.width)
-        for text, t in self._ticks(base):
+        for text, t in self._ticks(base, unit):
             ruler[self.at(t, self.width)] = glyphs.tick
             labels.put(self.at(t, self.width) - len(text) // 2, text)
-        caption = [f"seconds after {base:.3f}".rjust(self.width + 1)] if base else []
+        caption = [f"{'seconds' if unit else 'indexes'} after {base!r}".rjust(self.width + 1)] if base else []
         return [glyphs.corner + "".join(ruler), f" {labels}", *caption]
 
     def mark_lines(self, marks: Mapping[float, str], glyphs: Glyphs) -> list[str]:
@@ -193,13 +195,13 @@ class _TimeAxis:
                 words.put(self.at(t, self.width), f"{glyphs.mark} {word}")
         return [str(words)] if marks else []
 
-    def _ticks(self, base: float) -> Iterator[tuple[str, float]]:
+    def _ticks(self, base: float, unit: str) -> Iterator[tuple[str, float]]:
         step = _round_step(self.span * 10 / self.width)
         decimals = max(0, -math.floor(math.log10(step)))
         first = math.ceil((self.start - base) / step - 1e-9)
         last = math.floor((self.start + self.span - base) / step + 1e-9)
         for i in range(first, last + 1):
-            yield f"{i * step:.{decimals}f}" + " s" * (i == last), base + i * step
+            yield f"{i * step:.{decimals}f}" + f" {unit}" * (i == last and bool(unit)), base + i * step
 
 
 def _round_step(least: float) -> float:

@@ -11,6 +11,7 @@ from . import options
 from .app import OK, PROBLEM
 from .output import progress
 from .push_command import carry
+from .reading import check_folder
 from .remote_options import server, token_option, url_option
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def pull(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     from ..catalog import LocalCatalog
     from ..transfer import identity, ledger_of
 
+    check_folder(dash_root)
     here, moved = LocalCatalog(dash_root), []
     with closing(server(url, token)) as there, progress() as bars:
         for prefix in _prefixes(there, patterns):

@@ -21,7 +21,8 @@ BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*%#"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """`times` in seconds, ascending; for each part (`q[0]`, `pose.x`) as many values, None where absent.
+    """`times` in seconds, ascending, of a sequence its indexes; for each part (`q[0]`, `pose.x`) as many values, None
+    where absent.
 
     NumPy arrays where the table could be read, lists elsewhere; `absent` counts what an array shows as NaN.
     """
@@ -43,13 +44,21 @@ class Summary:
 
 
 def series_of(store: Store, track: Track, window: Window) -> Series:
-    """The numbers of a track in a window; booleans are 0 and 1, text and other values are left out."""
+    """The numbers of a track, a metric or the log in a window; booleans are 0 and 1, text and the like is left out."""
     try:
         import numpy  # noqa: F401
         import pyarrow  # noqa: F401
     except ImportError:
-        return _from_entries(store, track, window)
-    return _from_table(reading.table_of(store, track, window))
+        series = _from_entries(store, track, window)
+    else:
+        series = _from_table(reading.table_of(store, track, window))
+    return series if track.kind == "tracks" else _by_index(series)
+
+
+def _by_index(series: Series) -> Series:
+    columns = {name: values for name, values in series.columns.items() if name != "index"}
+    indexes: Any = series.columns.get("index", ())
+    return Series(indexes, columns, series.absent)
 
 
 def _from_table(table: Any) -> Series:
@@ -69,7 +78,7 @@ def _from_table(table: Any) -> Series:
 def _from_entries(store: Store, track: Track, window: Window) -> Series:
     times: list[float] = []
     columns: dict[str, list[float | None]] = {}
-    for block in store.read(track, window):
+    for block in reading.blocks_of(store, track, window):
         for entry in block:
             for name, value in entry.items():
                 for part, number in _numbers(name, value) if name != "timestamp" else ():
