@@ -27,7 +27,6 @@ from mongo_catalogs import (
     read,
     unique_prefix,
 )
-from mongo_commands import checked_client
 from servers.running import S3Server
 
 pytest_plugins = ["servers.fixtures"]
@@ -44,19 +43,6 @@ WINDOWS = (
     Window(2.0, 6.0, ("pose.x", "note")),
     Window(2.0, 6.0, ("no such field",)),
 )
-
-
-@pytest.fixture(scope="module")
-def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server; each command sent over it has to have an index."""
-    with checked_client(mongo_server.uri) as client:
-        yield client
-
-
-@pytest.fixture
-def bucket(s3_server: Any) -> Bucket:
-    """A folder of its own in the test server's bucket."""
-    return bucket_of(s3_server)
 
 
 @pytest.fixture

@@ -25,25 +25,11 @@ from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.server.app import create_app
 from ml_dash.stores.bucket import Bucket
 from ml_dash.stores.compactor import Policy
-from mongo_catalogs import AT_ONCE, LOSS, STATE, archive_all, batch, bucket_of, new_catalog, read, unique_prefix
-from mongo_commands import checked_client
+from mongo_catalogs import AT_ONCE, LOSS, STATE, archive_all, batch, new_catalog, read, unique_prefix
 
 pytest_plugins = ["servers.fixtures"]
 
 PREFIX = unique_prefix()
-
-
-@pytest.fixture(scope="module")
-def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server; each command sent over it has to have an index."""
-    with checked_client(mongo_server.uri) as client:
-        yield client
-
-
-@pytest.fixture
-def bucket(s3_server: Any) -> Bucket:
-    """A folder of its own in the test server's bucket."""
-    return bucket_of(s3_server)
 
 
 @pytest.fixture

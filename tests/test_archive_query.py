@@ -17,7 +17,6 @@ from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.server.app import create_app
 from ml_dash.stores.bucket import Bucket
 from mongo_catalogs import AT_ONCE, archive_all, batch, bucket_of, new_catalog, read, unique_prefix
-from mongo_commands import checked_client
 
 pytest_plugins = ["servers.fixtures"]
 duckdb = pytest.importorskip("duckdb")
@@ -27,15 +26,8 @@ PREFIX = unique_prefix()
 
 
 @pytest.fixture(scope="module")
-def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server; each command sent over it has to have an index."""
-    with checked_client(mongo_server.uri) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def bucket(s3_server: Any) -> Bucket:
-    """A folder of its own in the test server's bucket."""
+    """One for all tests of this file: they only read."""
     return bucket_of(s3_server)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,10 @@ from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.server.app import create_app
 from ml_dash.stores.bucket import Bucket
 from mongo_catalogs import AT_ONCE, LOSS, STATE, archive_all, batch, bucket_of, new_catalog, read, unique_prefix
-from mongo_commands import checked_client
 
 pytest_plugins = ["servers.fixtures"]
 
 PREFIX = unique_prefix()
-
-
-@pytest.fixture(scope="module")
-def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server; each command sent over it has to have an index."""
-    with checked_client(mongo_server.uri) as client:
-        yield client
 
 
 def recorded(catalog: MongoCatalog) -> MongoCatalog:

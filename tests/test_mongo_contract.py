@@ -13,20 +13,12 @@ from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.store import Batch, Store
 from ml_dash.stores.compactor import Policy
 from ml_dash.stores.mongo import MongoStore
-from mongo_commands import checked_client
 from store_contract import StoreContract
 
 pytest_plugins = ["servers.fixtures"]
 
 AT_ONCE = Policy(grace_s=0.0, stub_s=0.0, min_segments=2, part_entries=1000)
 """Nothing waits for anybody: right only where nobody else reads."""
-
-
-@pytest.fixture(scope="module")
-def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection to the test server; each command sent over it has to have an index."""
-    with checked_client(mongo_server.uri) as client:
-        yield client
 
 
 @pytest.fixture

@@ -26,13 +26,6 @@ PREFIX = unique_prefix()
 
 
 @pytest.fixture(scope="module")
-def client(mongo_server: Any) -> Iterator[Any]:
-    """A connection that remembers what is sent."""
-    with checked_client(mongo_server.uri) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def asked(client: Any, s3_server: Any) -> Mapping[str, tuple[Question, str, dict[str, Any]]]:
     """What a life of experiments, tokens, archive, deletion and upkeep asks."""
     with new_catalog(client, bucket_of(s3_server)) as catalog:
