@@ -135,7 +135,8 @@ class TrackBuilder(TrackAnalysis):
         Args:
             _ts: timestamp in seconds, required. Finite float64; integers below 2^53; NumPy scalars.
             **fields: numbers, text, lists, dicts, NumPy arrays and what offers `.tolist()`, of any shape, copied at
-                once. Every name but `timestamp` is free. An entry without fields marks an instant.
+                once. Every name but `timestamp` is free. An entry without fields marks an instant. A `msgspec.Raw` is
+                taken as it is: where it is no msgpack, the next flush sets the entry aside and says so.
 
         Returns:
             This builder, for chaining.
