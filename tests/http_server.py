@@ -1,14 +1,20 @@
-"""A real server in a thread, for tests: uvicorn on a free port of the loopback interface."""
+"""A real server for tests, in a thread or in a process of its own, on a free port of the loopback interface."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import httpx2
 import uvicorn
 
 from ml_dash.server.run import Protocol
@@ -59,6 +65,37 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class ServerProcess:
+    """`ml-dash serve` in a process of its own, with JSON lines as its log."""
+
+    def __init__(self, log: Path, *words: str) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "ml_dash.cli", "serve", "--port", "0", "--log", "json", *words]
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, stderr=file, stdout=file)
+        wait_until(lambda: self.url or self.process.poll() is not None, 60)
+        wait_until(self._answers, 60)
+
+    @property
+    def url(self) -> str:
+        """Its address, once it has said it."""
+        found = re.search(r"at (http://\S+)", self.log.read_text())
+        return found[1] if found else ""
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx2.get(f"{self.url}/healthz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(30)
 
 
 def wait_until(condition: Any, timeout_s: float = 20.0) -> None:

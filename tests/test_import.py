@@ -18,16 +18,7 @@ from ml_dash import Experiment
 from ml_dash.errors import InvalidFile, MissingExtra
 from ml_dash.importing import Options, import_file, inspect_file
 from ml_dash.line import from_lines
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-def recording(name: str) -> Path:
-    """A real recording, or a skip that says what is missing."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"real recording missing: ../shared/data/{name}")
-    return path
+from real_recordings import recording
 
 
 @pytest.fixture

@@ -19,16 +19,7 @@ import pytest
 
 from ml_dash import Experiment, from_nanoseconds
 from ml_dash import open as open_run
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-def recording(name: str) -> Path:
-    """The file, or a skip that says what is missing."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"real recording missing: ../shared/data/{name}")
-    return path
+from real_recordings import recording
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,48 +16,25 @@ import pytest
 from click.testing import CliRunner
 
 import ml_dash
-from http_server import wait_until
+from http_server import ServerProcess
 from ml_dash import Experiment
 from ml_dash.cli.app import cli, run
 
 
-class Serving:
-    """`ml-dash serve` as a process of its own."""
+class Serving(ServerProcess):
+    """`ml-dash serve` on a folder."""
 
     def __init__(self, root: Path, log: Path, *words: str) -> None:
-        self.root, self.log = root, log
-        self._file = log.open("wb")
-        command = [sys.executable, "-m", "ml_dash.cli", "serve", "-r", str(root), "--port", "0", *words]
-        self.process = subprocess.Popen(command, stderr=self._file, stdout=self._file)
-        wait_until(lambda: self.url or self.process.poll() is not None, 30)
-        wait_until(self._answers, 30)
-
-    @property
-    def url(self) -> str:
-        found = re.search(r"at (http://\S+)", self.log.read_text())
-        return found[1] if found else ""
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return httpx2.get(f"{self.url}/healthz").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        self._file.close()
-        return code
+        self.root = root
+        super().__init__(log, "-r", str(root), *words)
 
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Serving]:
     """A server with tokens."""
-    serving = Serving(tmp_path / "served", tmp_path / "log", "--log", "json")
+    serving = Serving(tmp_path / "served", tmp_path / "log")
     yield serving
-    if serving.process.poll() is None:
-        serving.stop(signal.SIGKILL)
+    serving.stop(signal.SIGKILL)
 
 
 @pytest.fixture

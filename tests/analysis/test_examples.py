@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from ml_dash import Experiment
+from real_recordings import DATA
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("pyarrow")
 
 CHECKOUT = Path(__file__).parents[2]
-DATA = CHECKOUT.parent / "shared" / "data"
 
 
 def example(name: str, *arguments: object, code: int = 0) -> str:

@@ -12,9 +12,9 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ml_dash.stores.mongo import MongoStore
 from mongo_catalogs import batch, bucket_of, new_catalog, read, unique_prefix
 
 from .archive_steps import COLLECTING, GRACE_S, POLICY, STORING, SWEEPING, Step, arm, fail, is_armed, take
+from .crew import Crew
 from .figures import count
 from .sizes import rng, size
 
@@ -76,27 +77,15 @@ def nursery(s3_server: Any) -> Iterator[Nursery]:
     made.close()
 
 
-class Readers:
+class Readers(Crew):
     """Threads that read whole series and windows all the time, and compare with what was recorded."""
 
     def __init__(self, store: MongoStore, topics: Sequence[str], turn: int) -> None:
-        self._store, self._topics = store, topics
-        self.reads, self.problems = 0, list[str]()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(rng("reader", turn, n),)) for n in range(2)]
-
-    def __enter__(self) -> Readers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(partial(self._run, rng("reader", turn, n)) for n in range(2))
+        self._store, self._topics, self.reads = store, topics, 0
 
     def _run(self, dice: random.Random) -> None:
-        while not self._stop.is_set() and not self.problems:
+        while not self.stopping.is_set() and not self.problems:
             topic, low = dice.choice(self._topics), dice.choice((0, 10, 39))
             try:
                 found = [e["step"] for e in read(self._store, Track("tracks", topic), Window(low / 100))]
@@ -106,7 +95,7 @@ class Readers:
             if found != list(range(low, ENTRIES)):
                 self.problems.append(f"{topic} from {low}: {found}")
             self.reads += 1
-            self._stop.wait(0.02)  # the archiver has to get its turn, too
+            self.stopping.wait(0.02)  # the archiver has to get its turn, too
 
 
 def trials(work: str, steps: Sequence[Step]) -> list[tuple[str, Step, str]]:

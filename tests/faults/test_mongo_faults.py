@@ -6,10 +6,10 @@ what was stored twice, tracks what was lost.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ml_dash.stores.compactor import Policy
 from mongo_catalogs import read, unique_prefix
 from servers.running import MongoServer
 
+from .crew import Crew
 from .figures import count
 from .sizes import size
 
@@ -39,36 +40,22 @@ HURRIED = {"serverSelectionTimeoutMS": 2000, "connectTimeoutMS": 2000, "socketTi
 PATIENCE_S = 120.0
 
 
-class Load:
+class Load(Crew):
     """What runs while the database dies and comes back."""
 
     def __init__(self, uri: str) -> None:
+        works: list[Callable[[], None]] = [partial(self._write, writer) for writer in range(WRITERS)]
+        super().__init__([*works, self._read, self._keep])
         self._client = connect(uri, **HURRIED)
-        self._stop = threading.Event()
         self.acknowledged = [0] * WRITERS
         self.refused = self.reads = self.passes = 0
         self.last_refusal = ""
-        self.problems: list[str] = []
-        works: list[Callable[[], None]] = [lambda n=n: self._write(n) for n in range(WRITERS)]  # type: ignore[misc]
-        self._threads = [
-            threading.Thread(target=self._guard, args=(work,)) for work in [*works, self._read, self._keep]
-        ]
 
     def catalog(self) -> MongoCatalog:
         """As one more server process has it."""
         catalog = MongoCatalog(client=self._client, database="faults", policy=POLICY)
         catalog._reader.plan_s = GRACE_S / 2
         return catalog
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def get_on(self, batches: int) -> None:
         """Until every writer had so many more batches acknowledged, or something went wrong."""
@@ -83,16 +70,10 @@ class Load:
         """End the connection."""
         self._client.close()
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Exception as error:
-            self.problems.append(repr(error))
-
     def _write(self, writer: int) -> None:
         store = self.catalog
         number = 0
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             number += 1
             made = batch_of(writer, number)
             while not self._done(lambda made=made: store().store(PREFIX).append(made)):  # type: ignore[misc]
@@ -109,19 +90,19 @@ class Load:
 
     def _read(self) -> None:
         """What was acknowledged before a read began is in it."""
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             before = list(self.acknowledged)
             with suppress(StoreUnavailable):
                 check(read(self.catalog().store(PREFIX), SHARED), read(self.catalog().store(PREFIX), LOSS), before)
                 self.reads += 1
-            self._stop.wait(0.02)
+            self.stopping.wait(0.02)
 
     def _keep(self) -> None:
-        while not self._stop.is_set():
+        while not self.stopping.is_set():
             with suppress(StoreUnavailable):
                 self.catalog().upkeep()
                 self.passes += 1
-            self._stop.wait(0.1)
+            self.stopping.wait(0.1)
 
 
 def batch_of(writer: int, number: int) -> Batch:

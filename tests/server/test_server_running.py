@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import signal
 import socket
@@ -19,7 +18,7 @@ import httpx2
 import pytest
 
 import ml_dash
-from http_server import Server, wait_until
+from http_server import Server, ServerProcess, wait_until
 from ml_dash import Experiment, wire
 from ml_dash.catalog import LocalCatalog
 from ml_dash.errors import StoreUnavailable
@@ -119,43 +118,13 @@ def test_a_head_that_stalls_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # ---------------------------------------------------------------- processes
 
 
-class Process:
-    """`ml-dash serve` in a process of its own, with JSON lines as its log."""
-
-    def __init__(self, log: Path, *words: str) -> None:
-        self.log = log
-        command = [sys.executable, "-m", "ml_dash.cli", "serve", "--port", "0", "--log", "json", *words]
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(command, stderr=file, stdout=file)
-        wait_until(lambda: self.url or self.process.poll() is not None, 60)
-        wait_until(self._answers, 60)
-
-    @property
-    def url(self) -> str:
-        found = re.search(r"at (http://\S+)", self.log.read_text())
-        return found[1] if found else ""
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return httpx2.get(f"{self.url}/healthz").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it; its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(30)
-
-
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers; those that still run are killed at the end."""
-    made: list[Process] = []
+    made: list[ServerProcess] = []
 
-    def make(*words: str) -> Process:
-        made.append(Process(tmp_path / f"log-{len(made)}", *words))
+    def make(*words: str) -> ServerProcess:
+        made.append(ServerProcess(tmp_path / f"log-{len(made)}", *words))
         return made[-1]
 
     yield make
@@ -163,7 +132,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         one.stop(signal.SIGKILL)
 
 
-def test_a_stop_finishes_what_has_begun(start: Callable[..., Process], tmp_path: Path) -> None:
+def test_a_stop_finishes_what_has_begun(start: Callable[..., ServerProcess], tmp_path: Path) -> None:
     """A body that is half there when SIGTERM comes is read to its end, stored and answered; nobody new is let in."""
     server = start("-r", str(tmp_path / "served"), "--insecure-local")
     content = wire.encode_batch(Batch("w", 1, {1: STATE}, [body(1.0, x="a" * 1_000)]))
@@ -194,7 +163,7 @@ def _connects(port: int) -> bool:
 
 @pytest.mark.timeout(300)
 def test_several_servers_on_one_database(
-    start: Callable[..., Process], mongo_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ServerProcess], mongo_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever server a client asks: one set of tokens, each batch once, what one stored the other one reads; one that
     is killed is not missed. No token is in any log."""
@@ -240,7 +209,7 @@ def _drop(uri: str, database: str) -> None:
         client.drop_database(database)
 
 
-def test_a_password_of_the_database_is_in_no_log(start: Callable[..., Process]) -> None:
+def test_a_password_of_the_database_is_in_no_log(start: Callable[..., ServerProcess]) -> None:
     """A database that does not answer is named by its address; the server lives and says that it is not ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
