@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from .journal_files import Mark
@@ -102,12 +103,7 @@ class Group:
 
     def _behind(self, size: int) -> int:
         """How many bodies the first `size` bytes are."""
-        total = 0
-        for place, body in enumerate(self.bodies):
-            if total >= size:
-                return place
-            total += len(body)
-        return len(self.bodies)
+        return min(len(self.bodies), bisect_left(list(accumulate(map(len, self.bodies))), size) + 1 if size > 0 else 0)
 
 
 def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:
