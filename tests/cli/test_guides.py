@@ -52,7 +52,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize(("page", "codes"), [("doctor.md", [1, 1])])
+@pytest.mark.parametrize(
+    ("page", "codes"), [("doctor.md", [1, 1]), ("metrics.md", [0, 0, 0, 0]), ("log.md", [0, 0, 0])]
+)
 def test_commands_run_on_what_the_page_records(page: str, codes: list[int], place: Path, tmp_path: Path) -> None:
     """The page's Python blocks first, then its commands, with the exit codes it tells of."""
     pytest.importorskip("pyarrow")
