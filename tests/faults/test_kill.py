@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,38 +29,37 @@ def _mode(number: int) -> tuple[str, str]:
     return (("map", "normal"), ("map", "normal"), ("write", "normal"), ("map", "off"), ("write", "strict"))[number % 5]
 
 
+def _kill_again_and_again(
+    folder: Path, seed: int, program: Callable[..., None], most: int, extra: Callable[[int], tuple[int, ...]]
+) -> None:
+    """Kill a writer after some appends, `most` at most, round after round: nothing that returned is missing.
+
+    `extra` gives what the program is told beside the usual in each round.
+    """
+    random, counters = rng(program.__name__, seed), Counters(folder / "counters")
+    journal, durability = _mode(seed)
+    for number in range(ROUNDS):
+        before, more = _acknowledged(counters, 0), random.randrange(1, most if durability != "strict" else 300)
+        process = start(program, folder, counters.path, 0, durability, *extra(number), journal=journal)
+        wait_for(lambda: _acknowledged(counters, 0) >= before + more, "appends", process)  # noqa: B023
+        kill(process)
+        figures.count("entries found after kills", check_lanes(folder, counters, 0))
+        figures.count("kills of one writer")
+    recover(folder)
+    check_lanes(folder, counters, 0, exactly=True)
+    check_clean(folder / FOLDER)
+
+
 @pytest.mark.parametrize("seed", seeds(size(5, 50)))
 def test_one_writer_at_full_speed(tmp_path: Path, seed: int) -> None:
     """A tight loop of appends, killed again and again: all that returned is read by a plain open."""
-    random, counters = rng("tight", seed), Counters(tmp_path / "counters")
-    journal, durability = _mode(seed)
-    for _ in range(ROUNDS):
-        before, more = _acknowledged(counters, 0), random.randrange(1, 20_000 if durability != "strict" else 300)
-        process = start(tight, tmp_path, counters.path, 0, durability, journal=journal)
-        wait_for(lambda: _acknowledged(counters, 0) >= before + more, "appends", process)  # noqa: B023
-        kill(process)
-        figures.count("entries found after kills", check_lanes(tmp_path, counters, 0))
-        figures.count("kills of one writer")
-    recover(tmp_path)
-    check_lanes(tmp_path, counters, 0, exactly=True)
-    check_clean(tmp_path / FOLDER)
+    _kill_again_and_again(tmp_path, seed, tight, 20_000, lambda number: ())
 
 
 @pytest.mark.parametrize("seed", seeds(size(5, 70)))
 def test_one_writer_with_flush_and_compaction(tmp_path: Path, seed: int) -> None:
     """Every kind of append, flush, compaction and reading at random, killed again and again: nothing is lost."""
-    random, counters = rng("mixed", seed), Counters(tmp_path / "counters")
-    journal, durability = _mode(seed)
-    for number in range(ROUNDS):
-        before, more = _acknowledged(counters, 0), random.randrange(1, 3_000 if durability != "strict" else 300)
-        process = start(mixed, tmp_path, counters.path, 0, durability, seed * 100 + number, journal=journal)
-        wait_for(lambda: _acknowledged(counters, 0) >= before + more, "appends", process)  # noqa: B023
-        kill(process)
-        figures.count("entries found after kills", check_lanes(tmp_path, counters, 0))
-        figures.count("kills of one writer")
-    recover(tmp_path)
-    check_lanes(tmp_path, counters, 0, exactly=True)
-    check_clean(tmp_path / FOLDER)
+    _kill_again_and_again(tmp_path, seed, mixed, 3_000, lambda number: (seed * 100 + number,))
 
 
 @pytest.mark.parametrize("seed", seeds(size(3, 70)))
