@@ -856,7 +856,7 @@ def test_what_is_open_for_reading_refuses_to_record(new_experiment: Callable[...
 
 def test_opening_what_does_not_exist(new_experiment: Callable[..., Experiment], root: Path) -> None:
     """ExperimentNotFound, a LookupError, names prefix and root; a folder above experiments is none; nothing appears."""
-    with pytest.raises(ExperimentNotFound, match=rf"^no experiment '{PREFIX}' in {root}$"):
+    with pytest.raises(ExperimentNotFound, match=rf"^no experiment '{PREFIX}' in {root}; there is none$"):
         open_run(PREFIX, dash_root=root)
     assert issubclass(ExperimentNotFound, LookupError)
     assert not root.exists()

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import run_record
 from .address import RESERVED_SEGMENTS, check_prefix
 from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
-from .experiment import MARKS
 from .files import FILES, Files
 from .heard import SILENT_AFTER_S, note_heard, standing
 from .journal_reader import is_alive, is_writing, streams
@@ -26,6 +25,7 @@ from .names import offer
 from .spool import JOURNALS
 from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 from .stores.derived import BESIDE, in_cache
+from .stores.layout import MARKS, is_experiment
 from .stores.local import LocalStore
 from .view import View
 
@@ -137,7 +137,7 @@ class LocalCatalog:
 
     def find(self, prefix: str) -> ExperimentInfo:
         """One experiment; raises ExperimentNotFound with the nearest names, or InvalidPrefix."""
-        if not _is_experiment(self.folder(prefix)):
+        if not is_experiment(self.folder(prefix)):
             raise not_found(prefix, self.prefixes(), self.root)
         return self._info(prefix)
 
@@ -160,7 +160,7 @@ class LocalCatalog:
     def note_heard(self, prefix: str) -> bool:
         """Who sends an experiment here was heard of just now; False where there is no such experiment."""
         folder = self.folder(prefix)
-        if not _is_experiment(folder):
+        if not is_experiment(folder):
             return False
         note_heard(folder, time.time(), self.files)
         return True
@@ -317,14 +317,6 @@ def _is_prefix(text: str) -> bool:
     except InvalidPrefix:
         return False
     return True
-
-
-def _is_experiment(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as found:  # closed here: any() leaves before its end
-            return any(one.name in MARKS for one in found)
-    except OSError:
-        return False
 
 
 def _document(folder: Path) -> Document:

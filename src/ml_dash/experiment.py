@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +26,13 @@ from .params import DOCUMENT as PARAMS
 from .params import Params
 from .session import Session
 from .spool import JOURNALS
-from .store import KINDS
 from .stores.derived import in_cache
+from .stores.layout import is_experiment
 from .stores.local import LocalStore
 from .tracks import TracksManager
 
 if TYPE_CHECKING:
     from .documents import Remote
-
-MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
-"""A folder with one of these in it is an experiment, also when another program wrote it."""
 
 
 class Experiment(ExperimentAnalysis):
@@ -383,7 +379,7 @@ def open_experiment(
 
 def _unknown(experiment: Experiment, looked_here: bool) -> ExperimentNotFound:
     """The error with the nearest of all prefixes there are, on the disk and on the server."""
-    from .catalog import LocalCatalog, not_found  # built on this file
+    from .catalog import LocalCatalog, not_found  # where something is missing only
 
     known = LocalCatalog(experiment.root, readonly=True).prefixes() if looked_here else []
     if experiment._url is not None:
@@ -393,8 +389,3 @@ def _unknown(experiment: Experiment, looked_here: bool) -> ExperimentNotFound:
         with closing(server), suppress(MlDashError):
             known += server.prefixes()
     return not_found(experiment.prefix, known, experiment._url or experiment.root)
-
-
-def is_experiment(folder: Path) -> bool:
-    """Whether something was recorded in a folder; the folders above experiments are none."""
-    return any((folder / name).exists() for name in MARKS)

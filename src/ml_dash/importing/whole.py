@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ..entry import encode_body
-from ..experiment import Experiment, is_experiment
+from ..experiment import Experiment
 from ..files import FILES
 from ..log import TRACK as LOG
 from ..store import MERGED, Batch, Track
+from ..stores.layout import is_experiment
 from ..stores.local import LocalStore
 from .model import Advance
 from .run import Prepared

@@ -14,11 +14,23 @@ from pathlib import Path
 from ..address import check_topic, folder_for, identity
 from ..errors import InvalidTopic
 from ..files import Files
-from ..store import Track
+from ..spool import JOURNALS
+from ..store import KINDS, Track
 
 DATA = "data.jsonl"
 TOPIC = ".topic"
 LOGS = "logs"
+MARKS = frozenset({"experiment.json", ".state", JOURNALS, *KINDS})
+"""What only an experiment's folder holds; the folders above experiments hold none of it."""
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether something was recorded in a folder."""
+    try:
+        with os.scandir(folder) as found:  # closed here: any() leaves before its end
+            return any(one.name in MARKS for one in found)
+    except OSError:
+        return False
 
 
 class Layout:
