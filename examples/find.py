@@ -1,14 +1,23 @@
 """Where did it happen, in every run, and what did everything else do then?
 
-python examples/find.py "demo/*" "`sensors/force`.fz > 12" [--for 0.05] [--root .dash]
+python examples/find.py [PREFIX EXPRESSION] [--for 0.05] [--root .dash]
+python examples/find.py "demo/*" "`sensors/force`.f[2] > 12"
+
+Without arguments it records a simulated arm in a temporary folder, and takes that.
 """
 
 import argparse
 
+import simulated
+
 import ml_dash
 
+EXPRESSION = "norm(`sensors/force`.f) > 12"
 
-def main(pattern: str, expression: str, for_s: float, root: str) -> None:
+
+def main(pattern: str | None, expression: str, for_s: float, root: str) -> None:
+    if pattern is None:
+        pattern, root = "demo/*", simulated.record()
     moments = ml_dash.find(root, pattern, expression, for_s=for_s)
     for prefix, why in moments.skipped.items():
         print("skipped", prefix, why)
@@ -22,8 +31,8 @@ def main(pattern: str, expression: str, for_s: float, root: str) -> None:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("pattern")
-    arguments.add_argument("expression")
+    arguments.add_argument("pattern", nargs="?")
+    arguments.add_argument("expression", nargs="?", default=EXPRESSION)
     arguments.add_argument("--for", dest="for_s", type=float, default=0.0, help="seconds a window lasts at least")
     arguments.add_argument("--root", default=".dash")
     main(**vars(arguments.parse_args()))

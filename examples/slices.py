@@ -1,14 +1,20 @@
 """What happened between two times, and what was known at one.
 
-python examples/slices.py PREFIX TOPIC START END [--root .dash]
+python examples/slices.py [PREFIX TOPIC START END] [--root .dash]
+
+Without arguments it records a simulated arm in a temporary folder, and takes that.
 """
 
 import argparse
 
+import simulated
+
 import ml_dash
 
 
-def main(prefix: str, topic: str, start: float, end: float, root: str) -> None:
+def main(prefix: str | None, topic: str, start: float, end: float, root: str) -> None:
+    if prefix is None:
+        prefix, root = simulated.PREFIX, simulated.record()
     with ml_dash.open(prefix, dash_root=root) as exp:
         window = exp.tracks(topic).slice(start, end)
         print(f"{len(window)} entries of {topic} between {start} and {end} s")
@@ -26,9 +32,9 @@ def main(prefix: str, topic: str, start: float, end: float, root: str) -> None:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("prefix")
-    arguments.add_argument("topic")
-    arguments.add_argument("start", type=float)
-    arguments.add_argument("end", type=float)
+    arguments.add_argument("prefix", nargs="?")
+    arguments.add_argument("topic", nargs="?", default="robot/state")
+    arguments.add_argument("start", nargs="?", type=float, default=4.0)
+    arguments.add_argument("end", nargs="?", type=float, default=6.0)
     arguments.add_argument("--root", default=".dash")
     main(**vars(arguments.parse_args()))

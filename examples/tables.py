@@ -1,17 +1,22 @@
 """A recording as tables: Arrow, pandas, Polars, NumPy, and a page to look at.
 
-python examples/tables.py PREFIX TOPIC COLUMN [--root .dash] [--page track.html]
+python examples/tables.py [PREFIX TOPIC COLUMN] [--root .dash] [--page track.html]
+
+Without arguments it records a simulated arm in a temporary folder, and takes that.
 """
 
 import argparse
 from pathlib import Path
 
 import polars as pl
+import simulated
 
 import ml_dash
 
 
-def main(prefix: str, topic: str, column: str, root: str, page: str | None) -> None:
+def main(prefix: str | None, topic: str, column: str, root: str, page: str | None) -> None:
+    if prefix is None:
+        prefix, root = simulated.PREFIX, simulated.record()
     with ml_dash.open(prefix, dash_root=root) as exp:
         track = exp.tracks(topic)
         print(track.to_arrow().schema.to_string(show_field_metadata=False))
@@ -30,9 +35,9 @@ def main(prefix: str, topic: str, column: str, root: str, page: str | None) -> N
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("prefix")
-    arguments.add_argument("topic")
-    arguments.add_argument("column")
+    arguments.add_argument("prefix", nargs="?")
+    arguments.add_argument("topic", nargs="?", default="robot/state")
+    arguments.add_argument("column", nargs="?", default="q")
     arguments.add_argument("--root", default=".dash")
     arguments.add_argument("--page")
     main(**vars(arguments.parse_args()))

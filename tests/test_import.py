@@ -246,6 +246,7 @@ def test_rows_in_any_order(experiment: Experiment, write: Callable[..., Path]) -
         ("x.txt", ['[{"timestamp": 1}]'], "one JSON array"),
         ("x.npz", ["no archive"], "x.npz cannot be read"),
         ("x.bvh", ["HIERARCHY"], "in no format that can be imported"),
+        ("x.mcap", ["\x89MCAP0"], ".mcap cannot be imported; read its messages with the mcap"),
     ],
 )
 def test_broken_files_are_named_and_leave_nothing(

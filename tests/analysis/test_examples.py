@@ -183,8 +183,37 @@ def test_watch_warns(tmp_path: Path) -> None:
     assert "robot/state" in told[1]
 
 
+WITHOUT = {
+    "simulated": ("recorded demo/arm/simulated", 0),
+    "align": ("slerp:wxyz", 0),
+    "doctor": ("problem: sensors/force: f[0] stays at", 1),
+    "find": ("demo/arm/simulated from 4.0 to", 0),
+    "slices": ("201 entries of robot/state between 4.0 and 6.0 s", 0),
+    "sql": ("greatest_force", 0),
+    "tables": ("q float64 (1000, 7)", 0),
+    "plots": ("path.png", 0),
+    "watch": ("", 0),
+    "import_csv": ("3000 rows of motor", 0),
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CHECKOUT / "examples").glob("*.py")))
+def test_examples_do_something_without_arguments(
+    name: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who starts one to see what it does sees it: on a simulated arm in the folder for temporary files."""
+    for module in {"sql": ["duckdb", "pandas"], "tables": ["polars", "pandas"], "plots": ["matplotlib"]}.get(
+        name, ["pandas"]
+    ):
+        pytest.importorskip(module)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    said, code = WITHOUT[name]
+    assert said in example(name, code=code)
+    assert (name in ("watch", "import_csv")) == bool(list(workplace.glob(".dash")))
+
+
 def test_every_example_is_run() -> None:
-    """None is forgotten; `import_csv` is run by the tests of importing."""
+    """None is forgotten; `import_csv` is run by the tests of importing too."""
     text = Path(__file__).read_text(encoding="utf-8")
     names = {path.stem for path in (CHECKOUT / "examples").glob("*.py")} - {"import_csv"}
     assert {name for name in names if f'"{name}' not in text} == set()

@@ -230,7 +230,10 @@ def _sniffed(path: Path) -> str:
         return "parquet"
     if head.startswith(b"PK"):
         return "npz"
-    if b"\0" in head or path.suffix.lower() in (".mcap", ".bag", ".bvh", ".db3", ".h5", ".hdf5"):
+    if path.suffix.lower() in (".mcap", ".bag", ".db3"):
+        hint = "read its messages with the mcap or rosbags package and append them, as docs/guide/import.md shows"
+        raise InvalidFile(f"{path}: {path.suffix} cannot be imported; {hint}")
+    if b"\0" in head or path.suffix.lower() in (".bvh", ".h5", ".hdf5"):
         raise InvalidFile(f"{path} is in no format that can be imported; known are {', '.join(FORMATS)}")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         raise InvalidFile(f"{path} is one JSON array; write each of its objects on a line (jq -c '.[]')")
