@@ -157,3 +157,37 @@ def test_a_folder_is_not_called_like_a_server(ask: Ask, tmp_path: Path, monkeypa
     assert ask("pull", RUN, "-u", SERVER, "-r", SERVER).code == 2
     assert "compacts by itself" in ask("compact", "-r", SERVER).err
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+# ---------------------------------------------------------------- what a stranger types
+
+
+def test_a_window_that_ends_before_it_starts_is_told(ask: Ask, exact: Path) -> None:
+    """Nothing is selected, which is no error, and said."""
+    printed = ask("cat", RUN, "arm", "-s", "+0.02", "-e", "+0.01", root=exact)
+    assert (printed.code, printed.out) == (0, "")
+    assert "nothing is selected: --start, 1763900000.1434567, is after --end, 1763900000.1334567" in printed.err
+
+
+def test_a_column_without_its_topic_is_told(ask: Ask, exact: Path) -> None:
+    """`find` says how a column is named."""
+    pytest.importorskip("pyarrow")
+    printed = ask("find", RUN, "q[0] > 1", root=exact)
+    assert printed.code == 2
+    assert "no topic 'q'; known: 'arm'; a column is named with its topic, unless topic= (--topic)" in printed.err
+
+
+def test_errors_of_metrics_speak_of_metrics(ask: Ask, exact: Path) -> None:
+    """A name that no metric has is no topic."""
+    assert (
+        f"no metrics 'tran' in {RUN}; did you mean 'train'?" in ask("cat", RUN, "-k", "metrics", "tran", root=exact).err
+    )
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(ask: Ask, exact: Path, tmp_path: Path) -> None:
+    """Not by the name under which it is made."""
+    (tmp_path / "file").touch()
+    folder = tmp_path / "gone"
+    printed = ask("export", RUN, "arm", "-o", str(folder / ("x" * 300 + ".csv")), root=exact)
+    assert printed.code == 1
+    assert printed.err.startswith(f"Error: {folder}/xxx")

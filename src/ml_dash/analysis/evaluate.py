@@ -101,7 +101,10 @@ def _split(reference: Reference, topics: Mapping[str, Any] | set[str], topic: st
         return topic, resolve_name(steps[0], steps[1:])
     name = str(steps[0])
     hint = offer(name, sorted(topics))
-    raise TrackNotFound(f"no topic {name!r}; {hint}; a topic with a slash stands in backticks")
+    raise TrackNotFound(
+        f"no topic {name!r}; {hint}; a column is named with its topic, unless topic= (--topic) says whose it is; "
+        "a topic with a slash stands in backticks"
+    )
 
 
 class _Evaluator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def export(
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
     infos = {info.topic: info for info in store.tracks(kind)}
-    chosen = [infos[topic] for topic in options.matching(infos, topics, prefix)]
+    chosen = [infos[topic] for topic in options.matching(infos, topics, prefix, kind)]
     form = form or SUFFIXES.get(Path(output or "").suffix, "jsonl")
     window = options.window_of(chosen, start, end, columns)
     options.check_columns(store, [Track(kind, info.topic) for info in chosen], window.columns)
@@ -126,8 +127,11 @@ def _write(job: _Job, path: Path) -> None:
         with open(unfinished, "wb") as file:
             job.into(file)
         os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(unfinished):
+            error.filename = str(path)  # the name that was given
         raise
 
 

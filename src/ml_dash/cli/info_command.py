@@ -58,7 +58,7 @@ def info(
         _show_run(catalog, prefix, as_json)
         return
     infos = {one.topic: one for one in store.tracks(kind)}
-    chosen = [infos[topic] for topic in options.matching(infos, topics, prefix)]
+    chosen = [infos[topic] for topic in options.matching(infos, topics, prefix, kind)]
     window = options.window_of(chosen, start, end)
     if as_json:
         print_json([_topic_dict(store, kind, one, window) for one in chosen])

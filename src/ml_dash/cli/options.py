@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from .output import exact, note
 from .reading import catalog_of as catalog_of
 from .reading import place_of, topics_of, where
 from .times import MomentType
@@ -207,7 +208,7 @@ def open_run(root: str, prefix: str) -> Experiment:
     return open_experiment(one_prefix(catalog, prefix), dash_root=catalog.root)
 
 
-def matching(topics: Iterable[str], patterns: Sequence[str], prefix: str) -> list[str]:
+def matching(topics: Iterable[str], patterns: Sequence[str], prefix: str, kind: str = "tracks") -> list[str]:
     """The topics that match any pattern (all without one); raises TrackNotFound for one in vain."""
     from ..catalog import matches
     from ..errors import TrackNotFound
@@ -218,7 +219,8 @@ def matching(topics: Iterable[str], patterns: Sequence[str], prefix: str) -> lis
     for pattern in patterns:
         hits = {topic for topic in known if matches(topic, pattern)}
         if not hits:
-            raise TrackNotFound(f"no topic {pattern!r} in {prefix}; {offer(pattern, known)}")
+            what = "topic" if kind == "tracks" else kind
+            raise TrackNotFound(f"no {what} {pattern!r} in {prefix}; {offer(pattern, known)}")
         found |= hits
     return [topic for topic in known if topic in found]
 
@@ -232,6 +234,8 @@ def window_of(
     stamps = [stamp for info in infos for stamp in (info.first_timestamp, info.last_timestamp) if stamp is not None]
     first, last = min(stamps, default=None), max(stamps, default=None)
     low, high = (None if moment is None else moment.at(first, last) for moment in (start, end))
+    if low is not None and high is not None and low > high:
+        note(f"nothing is selected: --start, {exact(low)}, is after --end, {exact(high)}")
     return Window(low, high, _names(columns))
 
 

@@ -54,7 +54,7 @@ def plot(
     catalog = reading.place_of(dash_root)
     prefix = options.one_prefix(catalog, prefix)
     store = catalog.store(prefix)
-    track = Track(kind, options.matching(reading.topics_of(store, kind), [topic], prefix)[0])
+    track = Track(kind, options.matching(reading.topics_of(store, kind), [topic], prefix, kind)[0])
     window = _window(store, track, start, end)
     if output is not None:
         _save(store, track, window, columns, Path(output))

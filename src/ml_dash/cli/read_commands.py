@@ -132,7 +132,7 @@ def _chosen(
     store = catalog.store(prefix)
     topics = reading.topics_of(store, kind)
     try:
-        found = options.matching(topics, patterns, prefix)
+        found = options.matching(topics, patterns, prefix, kind)
     except LookupError:
         if not allow_none:
             raise

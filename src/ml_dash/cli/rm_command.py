@@ -63,7 +63,7 @@ def _remove_topics(place: Changeable, prefix: str, topics: Sequence[str], kind: 
     from ..store import Track
 
     with _changing(place, prefix) as store:
-        chosen = options.matching([info.topic for info in store.tracks(kind)], topics, prefix)
+        chosen = options.matching([info.topic for info in store.tracks(kind)], topics, prefix, kind)
         _confirm(f"Delete {', '.join(chosen)} of {prefix}?", yes)
         for topic in chosen:
             store.remove(Track(kind, topic))

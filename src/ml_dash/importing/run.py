@@ -15,7 +15,7 @@ from ..errors import InvalidEntry, InvalidFile, InvalidTopic
 from ..schema import summary, types_in
 from .arrays import Npz, Parquet
 from .entries import JsonLines
-from .model import UNITS, Advance, Chunk, Options, Report, Source, TopicReport
+from .model import UNITS, Advance, Chunk, Frame, Options, Report, Source, TopicReport
 from .text import TextTable
 from .times import base_name, find_column, guess_unit, to_seconds
 from .vectors import Field, chunks_of, plan
@@ -127,7 +127,13 @@ class Prepared:
         for frame in self.source.frames(advance):
             if self.time not in frame.columns:
                 raise InvalidFile(f"{self.path}: {frame.row(0)} has no {self.time!r}")
-            yield from chunks_of(frame, to_seconds(self.time, self.unit, frame), self.fields, self._instants)
+            yield from chunks_of(frame, self._seconds(frame), self.fields, self._instants)
+
+    def _seconds(self, frame: Frame) -> Sequence[float]:
+        try:
+            return to_seconds(self.time, self.unit, frame)
+        except InvalidFile as error:
+            raise InvalidFile(f"{self.path}: {error}") from None
 
     def _inspect(self, advance: Advance) -> Report:
         """Read and check everything."""

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, SupportsFloat
 
 from ..entry import MAX_EXACT_INT
 from ..errors import InvalidFile
@@ -77,6 +77,8 @@ def guess_unit(name: str, values: Sequence[Any]) -> str:
         return "iso"
     if hasattr(values, "dtype") and values.dtype.kind == "M":
         return "iso"
+    if not isinstance(value, SupportsFloat):
+        return "s"  # reading it tells what is wrong
     size = abs(float(value))
     return next((unit for unit, least in _LEAST if size >= least), "s")
 
