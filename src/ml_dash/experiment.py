@@ -42,7 +42,8 @@ class Experiment(ExperimentAnalysis):
         prefix: owner/project/.../name, at least three parts; default: the variable `ML_DASH_PREFIX`.
         dash_root: folder that holds all experiments; default: `ML_DASH_ROOT`, else ".dash". A relative one is resolved
             here, once.
-        dash_url: a server (`https://host`) that everything is sent to as well; default: `ML_DASH_URL`, else none. The
+        dash_url: a server (`https://host`) that everything is sent to as well; None: `ML_DASH_URL`, else none; "" is no
+            server whatever `ML_DASH_URL` says. The
             recording is stored under `dash_root` first, so that an outage stops nothing; with `dash_root=None` only
             what has not arrived yet is kept here, in the user's state folder.
         token: what the server knows you by; default: `ML_DASH_TOKEN`.
