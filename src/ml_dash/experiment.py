@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from .arguments import UNSET, check_root, checked_options, chosen_prefix, resolv
 from .background import Pace
 from .errors import ExperimentNotFound, MlDashError, NotOpen
 from .heard import standing
-from .journal_reader import is_writing
 from .line import checked_document
 from .log import Log
 from .metrics import MetricsManager
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .documents import Remote
 
 
+log = logging.getLogger("ml_dash")
+
+
 class Experiment(ExperimentAnalysis):
     """One experiment: `with Experiment(prefix="alice/robotics/pick").run as exp: ...`.
 
@@ -42,10 +45,10 @@ class Experiment(ExperimentAnalysis):
         prefix: owner/project/.../name, at least three parts; default: the variable `ML_DASH_PREFIX`.
         dash_root: folder that holds all experiments; default: `ML_DASH_ROOT`, else ".dash". A relative one is resolved
             here, once.
-        dash_url: a server (`https://host`) that everything is sent to as well; None: `ML_DASH_URL`, else none; "" is no
-            server whatever `ML_DASH_URL` says. The
-            recording is stored under `dash_root` first, so that an outage stops nothing; with `dash_root=None` only
-            what has not arrived yet is kept here, in the user's state folder.
+        dash_url: a server (`https://host`) that everything is sent to as well; default: `ML_DASH_URL`, else none; ""
+            sends nowhere, whatever `ML_DASH_URL` says. The recording is stored under `dash_root` first, so that an
+            outage stops nothing; with `dash_root=None` only what has not arrived yet is kept here, in the user's state
+            folder.
         token: what the server knows you by; default: `ML_DASH_TOKEN`.
         readme, tags, metadata: kept in `experiment.json`.
         durability: "normal": nothing is lost when the process dies, a power cut may cost some tenths of a second;
@@ -109,7 +112,8 @@ class Experiment(ExperimentAnalysis):
 
     def _begin(self) -> None:
         if self._session is not None:
-            raise NotOpen(f"{self.prefix} is open already")
+            how = " for reading only: record with Experiment(prefix).run" if self._session.journal is None else ""
+            raise NotOpen(f"{self.prefix} is open already{how}")
         check_root(self.root)
         session = self._recording_session()
         self._bind(session)
@@ -139,11 +143,12 @@ class Experiment(ExperimentAnalysis):
         journal = session.journal
         is_child = journal is not None and (journal.is_forked or journal.writer != self._process)
 
-        def closing() -> None:
+        def closing(trouble: BaseException | None) -> None:
             if not is_child:
+                end = run_record.after_trouble(status, error, trouble)
                 session.store.update_document(
                     run_record.DOCUMENT,
-                    lambda known: run_record.ended(known, self._process, status, error, self._is_other_alive),
+                    lambda known: run_record.ended(known, self._process, *end, self._is_other_alive),
                 )
 
         try:
@@ -205,7 +210,7 @@ class Experiment(ExperimentAnalysis):
         return order_of(session.store, topic)
 
     def _is_alive(self, writer: str) -> bool:
-        return is_writing(self.folder / JOURNALS, writer)
+        return run_record.is_writing(self.folder / JOURNALS, writer)
 
     def _is_other_alive(self, writer: str) -> bool:
         return writer != self._process and self._is_alive(writer)
@@ -266,6 +271,9 @@ class Run:
 
     The run ends as "completed", as "failed" when an exception leaves the block (it propagates), as "cancelled" on
     Ctrl-C. A run whose process died is "crashed"; opening it again recovers every entry whose append had returned.
+    SIGTERM kills, too, unless a program has it raise: `signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))`.
+    After `start()` without an end the run is completed when the program ends, and failed by an uncaught exception; the
+    number given to `sys.exit` counts inside a block only.
 
     A signal handler may end the run. Where it interrupted an append, a flush or a read of its own thread, the run ends
     as the handler said when the block is left or the program ends, not before.
@@ -328,10 +336,13 @@ class Run:
             return  # ended inside the block
         if error is None or isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
             self.complete()  # whoever closes a generator has had enough of it; nothing failed
-        elif isinstance(error, KeyboardInterrupt):
-            self.cancel()
         else:
-            self.fail(error)
+            try:
+                self.cancel() if isinstance(error, KeyboardInterrupt) else self.fail(error)
+            except Exception as trouble:  # who waits for the block's own exception gets that one
+                text = "; ".join([f"{type(trouble).__name__}: {trouble}", *getattr(trouble, "__notes__", [])])
+                log.error("the run could not be closed: %s", text)
+                error.add_note(f"the run could not be closed either: {text}")
 
 
 def _copy(prefix: str, options: dict[str, Any]) -> Experiment:
