@@ -255,6 +255,41 @@ def test_ctrl_c_cancels(program: Callable[..., Program], folder: Path) -> None:
     assert (folder / "tracks/x/data.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("left", "met", "status"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt(), "cancelled"),
+        (None, KeyboardInterrupt(), "cancelled"),
+        (ValueError("mine"), KeyboardInterrupt(), "failed"),
+        (None, OSError("the disk"), "failed"),
+        (KeyboardInterrupt(), OSError("the disk"), "cancelled"),
+        (ValueError("mine"), OSError("the disk"), "failed"),
+    ],
+    ids=str,
+)
+def test_trouble_while_closing(
+    new_experiment: Callable[..., Experiment], folder: Path, left: BaseException | None, met: BaseException, status: str
+) -> None:
+    """Ctrl-C again, or a disk that refuses: the status tells how the run ended, the block's own exception leaves it
+    unless Ctrl-C came last, and the next open stores the rest."""
+    experiment = new_experiment()
+    wanted = left if left is not None and isinstance(met, Exception) else met
+
+    def refuse(*_: object, **__: object) -> None:
+        raise met
+
+    with pytest.raises(type(wanted)) as raised, experiment.run as exp:
+        exp.tracks("x").append(_ts=1.0, v=1)
+        exp._session._drain.run = refuse
+        if left is not None:
+            raise left
+    assert raised.value is wanted
+    assert "the next open stores it" in "".join(raised.value.__notes__)
+    assert (document(folder)["status"], document(folder)["processes"][0]["status"]) == (status, status)
+    with experiment.run as exp:
+        assert values(exp) == [1]
+
+
 # ---------------------------------------------------------------- use outside an open run
 
 
@@ -682,6 +717,35 @@ exp.run.complete()
 """
 
 
+ORPHAN = """
+exp = Experiment(PREFIX, dash_root=ROOT).run.start()
+if os.fork() == 0:
+    exp.tracks('x').append(_ts=1.0, v='child')
+    print('recording', flush=True)
+    while not os.path.exists(os.path.join(ROOT, 'stop')):
+        time.sleep(0.01)
+    os._exit(0)
+time.sleep(600)
+"""
+
+
+@needs_fork
+def test_a_run_goes_on_in_a_child_that_outlives_its_parent(
+    program: Callable[..., Program], root: Path, folder: Path
+) -> None:
+    """Running as long as the child records; crashed when it is gone without a word."""
+    parent = program("import time\n" + ORPHAN)
+    parent.heard("recording")
+    parent.process.send_signal(KILL)
+    parent.process.wait(60)
+    with open_run(PREFIX, dash_root=root) as opened:
+        assert (opened.status, values(opened)) == ("running", ["child"])
+    (root / "stop").touch()
+    parent.end()
+    with open_run(PREFIX, dash_root=root) as opened:
+        assert (opened.status, values(opened)) == ("crashed", ["child"])
+
+
 @needs_fork
 def test_forked_children_record_into_the_parents_run(program: Callable[..., Program], root: Path, folder: Path) -> None:
     """A child's entries are kept however it leaves, with its clocks; its leaving does not end its parent's run."""
@@ -847,6 +911,8 @@ def test_what_is_open_for_reading_refuses_to_record(new_experiment: Callable[...
     for use in uses:
         with pytest.raises(NotOpen, match=r"^this experiment is open for reading only$"):
             use()
+    with pytest.raises(NotOpen, match=r"is open already for reading only: record with Experiment\(prefix\)\.run$"):
+        opened.run.start()
     assert values(opened) == [1]
     opened.close()
     opened.close()

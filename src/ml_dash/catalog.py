@@ -20,7 +20,7 @@ from .address import RESERVED_SEGMENTS, check_prefix
 from .errors import ExperimentNotFound, InvalidPrefix, MlDashError
 from .files import FILES, Files
 from .heard import SILENT_AFTER_S, note_heard, standing
-from .journal_reader import is_alive, is_writing, streams
+from .journal_reader import is_alive, streams
 from .names import offer
 from .spool import JOURNALS
 from .store import MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
@@ -205,7 +205,7 @@ class LocalCatalog:
         document = _document(folder)
 
         def alive(writer: str) -> bool:
-            return is_writing(folder / JOURNALS, writer, self.files)
+            return run_record.is_writing(folder / JOURNALS, writer, self.files)
 
         found = standing(folder, document, alive, self.silent_after_s)
         return ExperimentInfo(

@@ -263,8 +263,3 @@ def is_alive(stream: Stream) -> bool:
         return False
     finally:
         stream.files.close_lock(fd)
-
-
-def is_writing(folder: Path, writer: str, files: Files = FILES) -> bool:
-    """Whether a writer lives that a document names, by its journal in a `.journal` folder; "" names none."""
-    return bool(writer) and is_alive(Stream(folder / writer, files))

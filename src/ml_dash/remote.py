@@ -17,7 +17,7 @@ from .errors import ExperimentNotFound, StoreUnavailable
 from .files import FILES, Files
 from .heard import Standing, standing
 from .journal_files import Mark
-from .journal_reader import Stream, is_writing, streams
+from .journal_reader import Stream, streams
 from .params import DOCUMENT as PARAMS
 from .params import merged
 from .room import SpoolFiles
@@ -239,7 +239,7 @@ def standing_there(session: Session | None, folder: Path, document: Document) ->
     machine; a reader asks the server when it heard of it."""
 
     def may_be_alive(writer: str) -> bool:
-        return is_writing(folder / JOURNALS, writer) or not (folder / JOURNALS / writer).exists()
+        return run_record.is_writing(folder / JOURNALS, writer) or not (folder / JOURNALS / writer).exists()
 
     found = standing(None, document, may_be_alive)
     if found.status != run_record.RUNNING or session is None or session.journal is not None:
@@ -288,7 +288,7 @@ def _store_left(folder: Path, local: LocalStore) -> None:
 
 def _settle_run(folder: Path, local: LocalStore) -> None:
     """A run whose process died without a word has crashed."""
-    alive = partial(is_writing, folder / JOURNALS)
+    alive = partial(run_record.is_writing, folder / JOURNALS)
     known = local.read_document(run_record.DOCUMENT)
     if known is not None and run_record.status_of(known, alive) != known.get("status"):
         local.update_document(run_record.DOCUMENT, lambda now: run_record.settled(now, alive))

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from .spool import note_bytes
+from .files import FILES, Files
+from .journal_reader import Stream, is_alive, streams
+from .spool import note_bytes, read_note
 from .store import Document
 
 DOCUMENT = "experiment"
@@ -59,6 +62,25 @@ def child_note(parent: str) -> dict[str, bytes]:
     """
     found = {"parent": parent, "pid": os.getpid(), "started_at": now(), "clocks": clocks()}
     return {PROCESS_NOTE: note_bytes(found)}
+
+
+def is_writing(journals: Path, writer: str, files: Files = FILES) -> bool:
+    """Whether a process that a document names records, itself or by a forked child that outlived it.
+
+    Args:
+        journals: the experiment's `.journal` folder.
+        writer: "" names nobody.
+    """
+    if not writer:
+        return False
+    if is_alive(Stream(journals / writer, files)):
+        return True
+    return any(_parent(stream) == writer and is_alive(stream) for stream in streams(journals, files))
+
+
+def _parent(stream: Stream) -> str | None:
+    note = read_note(stream, PROCESS_NOTE)
+    return note.get("parent") if isinstance(note, dict) else None
 
 
 def joined(document: Document, writer: str, note: Document) -> Document:
@@ -168,6 +190,13 @@ def ended(document: Document | None, writer: str, status: str, error: str | None
         known["status"] = worst(statuses, status)
         known["ended_at"] = end
     return known
+
+
+def after_trouble(status: str, error: str | None, trouble: BaseException | None) -> tuple[str, str | None]:
+    """How a run ended that could not be stored as a whole: as it would have, where that was no success."""
+    if trouble is None or status != COMPLETED:
+        return status, error
+    return (FAILED, f"{type(trouble).__name__}: {trouble}") if isinstance(trouble, Exception) else (CANCELLED, error)
 
 
 def worst(statuses: AbstractSet[Any], default: str) -> str:

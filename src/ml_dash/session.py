@@ -19,7 +19,7 @@ from .entry import MAX_ENTRY_BYTES, encode_body, refusal, taken, too_large
 from .errors import NotOpen, StoreUnavailable, TrackNotFound
 from .files import FILES, Files, is_held_here
 from .journal import Journal
-from .journal_reader import is_alive, is_writing, streams
+from .journal_reader import is_alive, streams
 from .journal_segments import SEGMENT_BYTES
 from .names import offer
 from .store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window, fixed_names
@@ -230,7 +230,7 @@ class Session:
         served, document = self._journals is None, self.store.read_document(run_record.DOCUMENT)
         if document is None:
             return served  # the entries came first, what is known of their run comes soon
-        alive = partial(is_writing, self._journals) if self._journals is not None else bool
+        alive = partial(run_record.is_writing, self._journals) if self._journals is not None else bool
         return run_record.status_of(document, alive) == run_record.RUNNING
 
     def flush(self, timeout_s: float | None = FLUSH_S) -> None:
@@ -258,11 +258,11 @@ class Session:
         own = self.journal.writer if self.journal is not None else ""
         return not any(is_alive(stream) for stream in streams(self._journals, self._files) if stream.writer != own)
 
-    def close(self, closing: Callable[[], None] = lambda: None) -> None:
+    def close(self, closing: Callable[[BaseException | None], None] = lambda trouble: None) -> None:
         """Drain everything, compact if no other process is recording, let go of the files.
 
         Args:
-            closing: called when everything is stored and before the lock is released.
+            closing: called when everything is stored and before the lock is released, or with what kept it from that.
 
         Raises:
             OSError: not everything could be stored (a full disk); it is in the journal, and the next open applies it.
@@ -298,18 +298,20 @@ class Session:
         locks = (self.journal.lock, self._drain.mutex, getattr(self.store, "mutex", None))
         return any(lock is not None and is_held_here(lock) for lock in locks)
 
-    def _finish(self, journal: Journal, closing: Callable[[], None]) -> list[str]:
+    def _finish(self, journal: Journal, closing: Callable[[BaseException | None], None]) -> list[str]:
         """Store and send what is left; returns what the user has to be told."""
         journal.close()
         if journal.is_forked:
             return []
         try:
             self._drain.run(final=True)
-        except OSError as error:
+        except BaseException as trouble:  # Ctrl-C once more, too: how the run ended is known
             if journal.path.exists():
-                error.add_note("not everything is stored yet; the journal keeps it, and the next open stores it")
+                trouble.add_note("not everything is stored yet; the journal keeps it, and the next open stores it")
+                with suppress(Exception):
+                    closing(trouble)
             raise
-        closing()  # while the journal still says that somebody is there: a run is never seen as crashed in between
+        closing(None)  # while the journal still says that somebody is there: a run is never seen as crashed in between
         delivered, told = (False, []) if self._delivery is None else self._delivery.close()
         with self._drain.exclusively() as free:
             if free:

@@ -33,7 +33,6 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     what is new.
     """
     from .. import run_record
-    from ..journal_reader import is_writing
     from ..spool import JOURNALS
     from ..transfer import AlreadyThere, identity, ledger_of
 
@@ -42,7 +41,7 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
         here = options.catalog_of(dash_root)
         for prefix in options.some_prefixes(here, patterns):
             ledger = ledger_of("push", identity(here.folder(prefix)), there.url, prefix)
-            alive = partial(is_writing, here.folder(prefix) / JOURNALS)
+            alive = partial(run_record.is_writing, here.folder(prefix) / JOURNALS)
             settle = partial(run_record.settled, is_alive=alive)
             source, target = here.store(prefix), there.store(prefix)
             try:
