@@ -16,6 +16,7 @@ import math
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
@@ -351,6 +352,9 @@ CONVERTED: list[tuple[Any, Any]] = [
     (datetime.datetime(2026, 1, 2, 3, tzinfo=EAST), "2026-01-02T01:00:00Z"),
     ([datetime.datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), NAN], ["1969-12-31T23:59:59.999999Z", NAN]),
     (datetime.date(2026, 1, 2), "2026-01-02"),
+    (PurePosixPath("runs/1.pt"), "runs/1.pt"),
+    (np.array([(1, 2.5), (3, NAN)], dtype=[("x", "i4"), ("y", "f8")]), {"x": [1, 3], "y": [2.5, NAN]}),
+    (np.array([(1, [2.5, 3.5])], dtype=[("x", "i4"), ("y", "f8", 2)])[0], {"x": 1, "y": [2.5, 3.5]}),
     (datetime.time(3, 4), "03:04:00"),
     (datetime.timedelta(seconds=1.5), "PT1.5S"),
     (np.float64(0.1), 0.1),
@@ -423,7 +427,7 @@ def deep(levels: int, value: Any = 1.5) -> Any:
     return value
 
 
-NOT_KNOWN = r"^field 'v' on topic 'arm' \({}\) cannot be recorded: {} cannot be recorded; convert it to numbers, text, "
+NOT_KNOWN = r"^field 'v' on topic 'arm' \({}\) cannot be recorded: {} has no form in JSON; convert it to numbers, "
 NOT_RECORDED: list[tuple[Any, str]] = [
     (object(), NOT_KNOWN.format("object", r"builtins\.object")),
     (1j, NOT_KNOWN.format("complex", r"builtins\.complex")),

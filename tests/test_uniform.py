@@ -70,7 +70,8 @@ def read_pieces(found: segments.Entries) -> list[tuple[dict[str, Any], Any]]:
     made = pieces(MERGED, found)
     read = [repr(decode_entries({**one.header, "_id": "s"}, one.body)) for one in made]
     kept = {"enc", "raw", "size", "crc"}
-    return [({k: v for k, v in one.header.items() if k not in kept}, text) for one, text in zip(made, read, strict=True)]
+    heads = [{name: value for name, value in one.header.items() if name not in kept} for one in made]
+    return list(zip(heads, read, strict=True))
 
 
 @given(FIELDS, st.integers(0, 1 << 30))

@@ -123,6 +123,8 @@ def _packed(array: Any) -> list[Any]:
         array = array.astype("<f8")
     code = _FORMATS.get((array.dtype.kind, array.dtype.itemsize))
     if code is None or 0 in array.shape:
+        if array.dtype.names:
+            return [list(array)]  # a structured one keeps its names where each element is converted (`entry.convert`)
         return [array.astype(str).tolist() if array.dtype.kind in "Mm" else array.tolist()]
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return [code, list(array.shape[1:]), little.tobytes()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,9 +142,11 @@ def convert(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     converted = _from_array(value)
     if converted is value or type(converted) is type(value):
-        raise TypeError(f"{type(value).__module__}.{type(value).__name__} cannot be recorded")
+        raise TypeError(f"{type(value).__module__}.{type(value).__name__} has no form in JSON")
     return converted
 
 
@@ -151,6 +154,9 @@ def _from_array(value: Any) -> Any:
     if isinstance(value, type):
         return value  # its methods are there, but have nothing to work on
     kind = getattr(getattr(value, "dtype", None), "kind", None)
+    names = getattr(value.dtype, "names", None) if kind == "V" else None
+    if names:  # a structured array; `tolist` would drop the names
+        return {name: value[name] for name in names}
     if kind in ("M", "m"):
         return value.astype(str).tolist()
     if type(value).__name__ in ("longdouble", "float128", "float96"):

@@ -25,7 +25,8 @@ class Log(RunPart):
 
         Args:
             message: the text.
-            level: "debug", "info", "warning", "error" or "critical", or a number of the `logging` module.
+            level: "debug", "info", "warning", "error" or "critical", or a number of the `logging` module: the level at
+                or below it.
             **fields: anything `TrackBuilder.append` takes, kept beside the text; `message` and `timestamp` are taken.
 
         Raises:
@@ -54,7 +55,7 @@ class Log(RunPart):
 
 def _level_name(level: Any) -> str:
     if isinstance(level, int) and not isinstance(level, bool):
-        level = logging.getLevelName(level)
+        return LEVELS[min(max(level // 10 - 1, 0), len(LEVELS) - 1)]  # 10 is debug, 20 info, ...: names may be changed
     name = level.lower() if isinstance(level, str) else ""
     name = {"warn": "warning", "fatal": "critical"}.get(name, name)
     if name not in LEVELS:
