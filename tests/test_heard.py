@@ -190,6 +190,23 @@ def test_a_damaged_note_is_none(tmp_path: Path) -> None:
     assert heard_at(tmp_path / "nothing") is None
 
 
+def test_what_lies_ahead_is_not_heard(tmp_path: Path) -> None:
+    """After the clock was set back, a note or a document from before does not hide for a day that nobody is heard; a
+    file server whose clock is a little ahead was heard now."""
+    (tmp_path / "experiment.json").write_text("{}")
+    now = time.time()
+    hour_ago = float(int(now - 3600))
+    os.utime(tmp_path / "experiment.json", (now + 86400, now + 86400))
+    assert heard_at(tmp_path) is None
+    note_heard(tmp_path, hour_ago)
+    assert heard_at(tmp_path) == hour_ago
+    note_heard(tmp_path, now + 86400)
+    os.utime(tmp_path / "experiment.json", (hour_ago, hour_ago))
+    assert heard_at(tmp_path) == hour_ago
+    os.utime(tmp_path / "experiment.json", (now + 30, now + 30))
+    assert now <= (heard_at(tmp_path) or 0.0) <= time.time()
+
+
 @pytest.mark.usefixtures("mute")
 def test_commands_say_since_when(tmp_path: Path) -> None:
     """`ls`, `ls PREFIX` and `info` show a silent run with the time, on the server and on its folder."""

@@ -22,6 +22,9 @@ from .store import Document
 HEARD = ".heard"
 SILENT_AFTER_S = 120.0
 """A running run that was not heard of for so long is silent; four times what a client that lives lets pass."""
+AHEAD_S = 60.0
+"""What was noted further ahead of now says nothing: the clock was set back since. It would hide that nobody is heard.
+Less is the clock of a file server that differs a little."""
 
 
 class Standing(NamedTuple):
@@ -41,13 +44,15 @@ def note_heard(folder: Path, at: float, files: Files = FILES) -> None:
 
 
 def heard_at(folder: Path) -> float | None:
-    """When an experiment in a folder was last heard of, in seconds; the run's document counts, it was sent too."""
+    """When an experiment in a folder was last heard of, in seconds; the run's document counts, it was sent too.
+    None where nobody knows."""
     found: list[float] = []
     with suppress(OSError, ValueError):
         found.append(datetime.fromisoformat((folder / HEARD).read_text().strip()).astimezone(UTC).timestamp())
     with suppress(OSError):
         found.append(os.stat(folder / f"{run_record.DOCUMENT}.json").st_mtime)
-    return max(found, default=None)
+    now = time.time()
+    return max((min(at, now) for at in found if at <= now + AHEAD_S), default=None)
 
 
 def standing(

@@ -285,7 +285,7 @@ class TrackBuilder(TrackAnalysis):
         return table
 
     def _check_known(self, found: object) -> None:
-        """Raise TrackNotFound where nothing was found under a name that nobody recorded (`Session.check_recorded`)."""
+        """Raise TrackNotFound where nothing was found under a name that nobody recorded (`Session.has`)."""
         self._is_known = bool(found) or self._session.has(Track(MERGED, self.topic))
 
     def table(self, window: Window = Window()) -> pa.Table:
