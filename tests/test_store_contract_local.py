@@ -455,6 +455,20 @@ def test_listing_an_unsorted_track_equals_reading_it(place: Path) -> None:
         store.close()
 
 
+def test_a_type_that_merging_took_away_stays_away_when_the_index_is_made_again(store: LocalStore, place: Path) -> None:
+    """The new index cuts blocks elsewhere: what was kept of the types must not be taken for another block's."""
+    writer = Writer(store)
+    wrong = {1000: {"x": {"no": "number"}}}
+    writer.send(*(body(float(n), pad="-" * 70, **wrong.get(n, {"x": n})) for n in range(1200)))
+    assert [info.columns["x"] for info in store.tracks()] == ["dict | int"]
+    writer.send(body(1000.0, x=1))
+    assert [info.columns["x"] for info in store.tracks()] == ["int"]
+    next(place.rglob(".index")).unlink()
+    again = LocalStore(place)
+    assert [info.columns["x"] for info in again.tracks()] == ["int"]
+    again.close()
+
+
 def test_a_batch_that_failed_and_comes_again_is_not_late(place: Path) -> None:
     """What the full disk refused counts once, when it is stored."""
     full = FullOnce()

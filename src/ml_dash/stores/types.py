@@ -1,11 +1,12 @@
 """The types that occur in a track, kept beside it so that listing does not read it again. Derived and disposable.
 
-    .types    {"version", "size", "mtime_ns", "ctime_ns", "inode", "covered", "tail", "types": {field: {type: offset}}}
+    .types    {"version", "size", "mtime_ns", "ctime_ns", "inode", "covered", "tail",
+               "types": {field: {type: [start, end, start, end]}}}
 
 It fits where size, times and inode are the file's. A file that only grew (the same inode, and the same
 bytes before the place up to which it was covered) is read from that place on. It tells what lines hold: where a later
-line replaces a field of an earlier one, merging may take a type away. So each type is kept with a place where it is:
-where nothing overlaps that, nobody took it away.
+line replaces a field of an earlier one, merging may take a type away. So each type is kept with the first and the last
+stretch of the file that has it: where nothing overlaps one of them, nobody took it away.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from .derived import Derived
 from .index import Block, Fingerprint
 from .layout import DATA
 
-VERSION = 2
+VERSION = 3
 TAIL_BYTES = 4096
 
 Seen = dict[str, set[str]]
-Places = dict[str, dict[str, int]]
-"""For each field the types that occur in it, each with where in the file its first block begins."""
+Places = dict[str, dict[str, tuple[int, int, int, int]]]
+"""For each field the types that occur in it: where the first block that has it begins and ends, and where the last one
+does. An index that is made again may cut elsewhere, so these are stretches and not blocks."""
 
 
 class _Known(msgspec.Struct):
@@ -41,7 +43,7 @@ class _Known(msgspec.Struct):
     inode: int
     covered: int
     tail: int
-    types: dict[str, dict[str, int]]
+    types: dict[str, dict[str, tuple[int, int, int, int]]]
 
 
 _decoder = msgspec.json.Decoder(_Known)
@@ -80,10 +82,11 @@ def types_of(data: Path, snapshot: Snapshot, files: Files, *, keep: Derived) -> 
 def _note(found: Places, snapshot: Snapshot, block: Block) -> None:
     seen = Seen()
     observe(seen, snapshot.load(block))
+    here = block.offset, block.offset + block.length
     for name, types in seen.items():
         places = found.setdefault(name, {})
         for one in types:
-            places.setdefault(one, block.offset)
+            places[one] = (*places.get(one, here)[:2], *here)
 
 
 def names_of(found: Places) -> Seen:
@@ -100,16 +103,22 @@ def look_up(seen: Seen, found: Places, apart: Sequence[Block], snapshot: Snapsho
         apart: the blocks that overlap no other, in file order.
     """
     starts = [block.offset for block in apart]
+
+    def is_apart(start: int, end: int) -> bool:
+        at = bisect_right(starts, start) - 1
+        return at >= 0 and end <= starts[at] + apart[at].length
+
+    missing: dict[tuple[str, str], tuple[int, int]] = {}
     for name, types in found.items():
-        for one, offset in types.items():
-            at = bisect_right(starts, offset) - 1
-            if at >= 0 and offset < starts[at] + apart[at].length:
+        for one, (start, end, last_start, last_end) in types.items():
+            if is_apart(start, end) or is_apart(last_start, last_end):
                 seen.setdefault(name, set()).add(one)
-    lines = names_of(found)
-    for block in apart:  # what occurs in the merged part first, and may have been replaced there
-        if seen == lines:
-            return
-        observe(seen, snapshot.load(block))
+            elif one not in seen.get(name, ()):
+                missing[name, one] = start, last_end
+    for block in apart:  # between those two it may occur once more, or only where it was replaced
+        if any(block.offset < end and start < block.offset + block.length for start, end in missing.values()):
+            observe(seen, snapshot.load(block))
+            missing = {what: where for what, where in missing.items() if what[1] not in seen.get(what[0], ())}
 
 
 def _load(path: Path, files: Files) -> _Known | None:
