@@ -42,6 +42,21 @@ def test_experiments_are_found_with_what_is_known(root: Path) -> None:
     assert json.dumps([info.to_dict() for info in catalog.experiments()])
 
 
+def test_who_asks_for_one_has_no_other_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server tells a reader how one run stands without a walk through everything that it keeps; what lies below the
+    one is found, and a pattern still finds all."""
+    catalog = record(root, "a/b/c", "a/b/c/d", "a/b/e", "x/y/z")
+    looked: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr("ml_dash.catalog.os.scandir", lambda at: (looked.append(str(at)), scandir(at))[1])
+    assert catalog.prefixes("a/b/c") == ["a/b/c", "a/b/c/d"]
+    assert looked
+    assert all(one.startswith(str(root / "a/b/c")) for one in looked)
+    assert catalog.prefixes("no/such/one") == []
+    assert catalog.prefixes("a/b/[ce]") == ["a/b/c", "a/b/e"]
+    assert catalog.prefixes("a/b") == ["a/b/c", "a/b/c/d", "a/b/e"]
+
+
 def test_folders_of_other_programs_are_experiments(root: Path) -> None:
     """Data put there by hand counts; hidden folders, the layout's own and bad names do not."""
     for folder in (

@@ -197,6 +197,9 @@ def test_unknown_experiments_of_a_server_name_the_nearest(new: Callable[..., Exp
     options = {"dash_url": place.url, "token": place.token}
     with pytest.raises(ExperimentNotFound, match=f"{place.url}; did you mean '{PREFIX}'"):
         ml_dash.open(PREFIX + "s", **options)
+    owner, project, name = PREFIX.split("/")
+    with pytest.raises(ExperimentNotFound, match=f"{place.url}; did you mean '{PREFIX}'"):
+        ml_dash.open(f"{owner}/{project}s/{name}", **options)  # none beside it: all there are
     with ml_dash.open(PREFIX, **options) as served:
         assert served.tracks("robot/state").read(start_timestamp=1e9)["entries"] == []
         with pytest.raises(ml_dash.TrackNotFound, match="did you mean 'robot/state'"):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _KEPT_OPEN = 64
+GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,13 @@ class LocalCatalog:
 
     def prefixes(self, pattern: str = "*") -> list[str]:
         """The prefixes of the experiments that match, sorted: cheaper than `experiments`."""
-        return sorted(prefix for prefix in _walk(self.root) if matches(prefix, pattern))
+        return sorted(prefix for prefix in self._walk_for(pattern) if matches(prefix, pattern))
+
+    def _walk_for(self, pattern: str) -> Iterator[str]:
+        """All prefixes that a pattern can mean: who asks for one experiment has no other folder looked at."""
+        if _is_prefix(pattern) and GLOB.isdisjoint(pattern):
+            return _walk(self.folder(pattern), pattern.count("/") + 1, pattern)
+        return _walk(self.root)
 
     def find(self, prefix: str) -> ExperimentInfo:
         """One experiment; raises ExperimentNotFound with the nearest names, or InvalidPrefix."""

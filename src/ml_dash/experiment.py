@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import closing, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from .analysis.experiment import ExperimentAnalysis, declared_rates
 from .analysis.recording import Order, Recording, order_of
 from .arguments import UNSET, check_root, checked_options, chosen_prefix, resolved_root, server_url, watched_rates
 from .background import Pace
-from .errors import ExperimentNotFound, MlDashError, NotOpen
+from .errors import ExperimentNotFound, NotOpen
 from .heard import standing
 from .line import checked_document
 from .log import Log
@@ -395,9 +394,7 @@ def _unknown(experiment: Experiment, looked_here: bool) -> ExperimentNotFound:
 
     known = LocalCatalog(experiment.root, readonly=True).prefixes() if looked_here else []
     if experiment._url is not None:
-        from .http_catalog import HttpCatalog
+        from .http_catalog import prefixes_near
 
-        server = HttpCatalog(experiment._url, experiment._token or os.environ.get("ML_DASH_TOKEN"))
-        with closing(server), suppress(MlDashError):
-            known += server.prefixes()
+        known += prefixes_near(experiment.prefix, experiment._url, experiment._token)
     return not_found(experiment.prefix, known, experiment._url or experiment.root)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing, suppress
 from dataclasses import fields
 from typing import Any
 
 from . import wire
 from .address import check_prefix
 from .catalog import ExperimentInfo, not_found
-from .errors import ExperimentNotFound
+from .errors import ExperimentNotFound, MlDashError
 from .stores.connection import Connection
 from .stores.http import HttpStore
 
@@ -36,13 +38,18 @@ class HttpCatalog:
         """The prefixes of the experiments that match, sorted."""
         return [info.prefix for info in self.experiments(pattern)]
 
+    def prefixes_near(self, prefix: str) -> list[str]:
+        """What a prefix that is not there may have meant: those beside it; all only where there are none, for the
+        server looks at each experiment that it lists."""
+        return self.prefixes(prefix.rpartition("/")[0]) or self.prefixes()
+
     def find(self, prefix: str) -> ExperimentInfo:
         """One experiment; raises ExperimentNotFound with the nearest names, or InvalidPrefix."""
         check_prefix(prefix)
         for info in self.experiments(prefix):
             if info.prefix == prefix:
                 return info
-        raise not_found(prefix, self.prefixes(), self.url)
+        raise not_found(prefix, self.prefixes_near(prefix), self.url)
 
     def store(self, prefix: str) -> HttpStore:
         """The store of an experiment; raises InvalidPrefix."""
@@ -59,7 +66,7 @@ class HttpCatalog:
         try:
             self.connection.send("DELETE", wire.EXPERIMENTS, [("prefix", prefix)])
         except ExperimentNotFound:
-            raise not_found(prefix, self.prefixes(), self.url) from None
+            raise not_found(prefix, self.prefixes_near(prefix), self.url) from None
 
     def access(self) -> dict[str, Any]:
         """What the token may do: `{"token", "grants": [{"owner", "write"}], "limits"}`."""
@@ -69,6 +76,13 @@ class HttpCatalog:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+def prefixes_near(prefix: str, url: str, token: str | None) -> list[str]:
+    """`HttpCatalog.prefixes_near` of a server, with `ML_DASH_TOKEN` where no token is given; none where it says no."""
+    with closing(HttpCatalog(url, token or os.environ.get("ML_DASH_TOKEN"))) as server, suppress(MlDashError):
+        return server.prefixes_near(prefix)
+    return []
 
 
 _KNOWN = {one.name for one in fields(ExperimentInfo)}
