@@ -12,6 +12,11 @@ def count(what: str, number: int = 1) -> None:
     _counts[what] += number
 
 
+def most(what: str, number: int) -> None:
+    """Keep the highest of a figure."""
+    _counts[what] = max(_counts[what], number)
+
+
 def lines() -> list[str]:
     """Every figure as a line of text."""
     return [f"{number:>12,} {what}" for what, number in sorted(_counts.items())]

@@ -101,7 +101,9 @@ def test_parent_killed_while_its_child_lives_on(tmp_path: Path, seed: int, mode:
     try:
         began = time.monotonic()
         recover(tmp_path)
-        assert time.monotonic() - began < 10, "recovery waited"
+        waited = time.monotonic() - began
+        figures.most("ms, the longest opening beside a living child", round(waited * 1000))
+        assert waited < size(10, 30), "recovery waited"  # a few passes of the child, each longer on a loaded machine
         left = [one.name for one in (tmp_path / FOLDER / ".journal").iterdir() if not one.name.startswith(".")]
         assert len(left) == (1 if mode == "appending" else 0) or mode == "late", "the parent's journal was not applied"
         if mode != "idle":
