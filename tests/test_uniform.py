@@ -13,6 +13,7 @@ pytest.importorskip("backports.zstd" if __import__("sys").version_info < (3, 14)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_dash.blocks import Block, columns_of
 from ml_dash.columns import encode_columns
 from ml_dash.entry import encode_body
 from ml_dash.server import ingest
@@ -167,6 +168,25 @@ def test_damaged_bodies_are_refused_as_ever(monkeypatch: pytest.MonkeyPatch) -> 
             # What nobody's encoder writes (a small integer in a wide form) is kept as it came, and reads the same.
             assert [_as_read(one) for one in ours] == [_as_read(one) for one in plain], (at, byte)
     assert 300 < refused < 1200
+
+
+def test_a_block_is_alike_where_its_bodies_are() -> None:
+    """Any byte of any body changed to anything: columns are judged as the bodies by themselves are, and never where
+    more than a number differs."""
+    draw = random.Random(4)
+    fields = {"q": [0.0] * 2, "s": "text", "n": 300, "b": True, "d": {"k": [1.0]}}
+    unlike = 0
+    for _ in range(600):
+        bodies = bodies_of(fields, draw, LEAST)
+        place, at = draw.randrange(len(bodies)), draw.randrange(len(bodies[0]))
+        bodies[place] = bodies[place][:at] + bytes([draw.randrange(256)]) + bodies[place][at + 1 :]
+        by_row = alike(bodies)
+        by_column = uniform.alike_block(Block(LEAST, columns_of(b"".join(bodies), len(bodies[0]))))
+        assert (by_row is None) == (by_column is None), (place, at)
+        unlike += by_row is None
+        if by_row is not None and by_column is not None:
+            assert by_row.encoded(0, LEAST) == by_column.encoded(0, LEAST)
+    assert 200 < unlike < 500
 
 
 def test_without_numpy_nothing_is_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import accumulate
 from typing import Any, TypeVar
 
+from .entry import track_number
 from .journal_files import Mark
 from .journal_reader import Piece
-from .stores.grouping import timestamp_of, track_number
+from .stores.grouping import timestamp_of
 
 T = TypeVar("T")
 
@@ -21,20 +22,17 @@ RECENT = 1024
 """How many bodies before a cut are looked at for instants that go on behind it."""
 
 
-def apart(piece: Piece) -> Iterator[tuple[list[bytes], list[int]]]:
-    """A piece's bodies, large ones by themselves."""
-    if max(map(len, piece.bodies)) < LARGE_BODY:
-        yield piece.bodies, piece.ends
-        return
+def apart(piece: Piece) -> Iterator[Piece]:
+    """A piece with its large bodies by themselves."""
     first = 0
-    for place, body in enumerate(piece.bodies):
-        if len(body) >= LARGE_BODY:
+    for place, size in enumerate(map(len, piece.bodies)):
+        if size >= LARGE_BODY:
             if place > first:
-                yield piece.bodies[first:place], piece.ends[first:place]
-            yield [body], [piece.ends[place]]
+                yield Piece(piece.segment, piece.bodies[first:place], piece.ends[first:place])
+            yield Piece(piece.segment, [piece.bodies[place]], [piece.ends[place]])
             first = place + 1
     if first < len(piece.bodies):
-        yield piece.bodies[first:], piece.ends[first:]
+        yield Piece(piece.segment, piece.bodies[first:], piece.ends[first:]) if first else piece
 
 
 class Group:

@@ -320,7 +320,7 @@ class Drain:
         group = Group(start)
         for piece in stream.pieces(start, end, living=end is not None):
             self._pace()
-            for bodies, ends in apart(piece):
+            for _, bodies, ends in apart(piece):
                 if len(bodies) == 1 and len(bodies[0]) >= LARGE_BODY:
                     yield from group.take_all()
                     group.extend(piece.segment, bodies, ends)
@@ -351,7 +351,8 @@ class Drain:
 def _check_there(journal: Journal) -> None:
     """The segment that is written to is still what its name says; else appends go nowhere, which must not look well."""
     number = journal.number
-    if not number or journal.is_forked or segment_path(journal.path, number).exists():
+    there = segment_path(journal.path, number) if number > journal.freed else journal.path
+    if not number or journal.is_forked or there.exists():
         return
     if number == journal.number:  # else it filled, and went, in between
         raise StoreCorrupt(

@@ -198,6 +198,25 @@ def decode_bodies(bodies: Sequence[bytes]) -> list[list[Any]]:
         return [decode_body(body) for body in bodies]
 
 
+_UINT_WIDTH = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
+
+def head_bytes(body: bytes) -> int:
+    """How many bytes of a body come before its second element: the array's mark and the track's number."""
+    return 2 + _UINT_WIDTH.get(body[1], 0)
+
+
+def track_number(body: bytes) -> int:
+    """The track number of a body without decoding it."""
+    return uint_at(body, 1)
+
+
+def uint_at(body: bytes, at: int) -> int:
+    """The integer of at least 0 that stands somewhere in a body."""
+    width = _UINT_WIDTH.get(body[at], 0)
+    return int.from_bytes(body[at + 1 : at + 1 + width], "big") if width else body[at]
+
+
 def refusal(topic: str, fields: Mapping[str, Any], error: BaseException) -> InvalidEntry:
     """The error that names topic, field and type for an entry the encoder refused with `error`.
 

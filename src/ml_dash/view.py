@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .columns import expand, is_columns
 from .drain import not_applied
-from .entry import decode_body, merge, select
+from .entry import decode_body, merge, select, track_number
 from .errors import StoreCorrupt
 from .files import FILES, Files
 from .journal_files import Mark
@@ -20,7 +20,7 @@ from .journal_reader import Stream, is_alive, streams
 from .line import from_line, to_line
 from .schema import observe, summary
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window, fixed_names
-from .stores.grouping import timestamp_of, track_number
+from .stores.grouping import timestamp_of
 
 ATTEMPTS = 5
 LOOKED_UP = 64

@@ -16,11 +16,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from .blocks import Block, Blocks, blocks_of
+from .blocks import MOST_BLOCKS, Block, Blocks, blocks_of
 from .errors import InvalidEntry, InvalidWindow, MlDashError, StoreUnavailable
 from .store import KINDS, Batch, Track, TrackInfo, Window
 
@@ -153,7 +153,7 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
     tracks: dict[int, tuple[str, str]]
     bodies: list[bytes] | msgspec.UnsetType = msgspec.UNSET
     order: bytes | msgspec.UnsetType = msgspec.UNSET
-    blocks: list[tuple[int, bytes]] | msgspec.UnsetType = msgspec.UNSET
+    blocks: Annotated[list[tuple[int, bytes]], msgspec.Meta(max_length=MOST_BLOCKS)] | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder = msgspec.msgpack.Encoder()

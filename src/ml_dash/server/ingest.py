@@ -7,18 +7,19 @@ import math
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from ..address import check_topic
-from ..blocks import Blocks
+from ..blocks import Blocks, used_tracks
 from ..columns import is_column
-from ..entry import MAX_ENTRY_BYTES, encode_body
+from ..entry import MAX_ENTRY_BYTES, encode_body, track_number
 from ..errors import InvalidEntry, InvalidTopic
 from ..line import from_line
 from ..store import MERGED, Batch, Track
-from ..stores.grouping import is_column_body, track_number
+from ..stores.grouping import is_column_body
 from ..stores.uniform import Alike, alike, alike_block
 from ..wire import BATCH, LIMITS, NDJSON, Limits, check_writer, decode_batch, digest
 from ..zstd import TooLarge, declared_size, decompress, gunzip
@@ -96,18 +97,9 @@ def batch_of(raw: bytes, media_type: str, query: dict[str, str], limits: Limits 
     """
     if media_type == BATCH:
         batch = decode_batch(raw)
-        return _used_tracks(batch), check(batch, limits), False
+        return replace(batch, tracks=used_tracks(batch)), check(batch, limits), False
     batch = _of_lines(raw, query, limits)
     return batch, check(batch, limits), "writer" not in query
-
-
-def _used_tracks(batch: Batch) -> Batch:
-    """Only the tracks that have entries here, so that one batch is one batch however many tracks its sender has."""
-    if isinstance(batch.bodies, Blocks):
-        used = {track_number(block.first) for block in batch.bodies.blocks}
-    else:
-        used = {track_number(body) for body in batch.bodies if len(body) > 10}
-    return Batch(batch.writer, batch.number, {n: t for n, t in batch.tracks.items() if n in used}, batch.bodies)
 
 
 # ---------------------------------------------------------------- lines

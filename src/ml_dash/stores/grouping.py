@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import operator
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from ..blocks import used_tracks
 from ..columns import ascending_texts, expand, in_order, times_of
-from ..entry import decode_bodies, decode_body
+from ..entry import decode_bodies, decode_body, head_bytes, track_number
 from ..line import to_lines
 from ..store import Batch, Track
 
@@ -25,24 +25,13 @@ Timed = tuple[float, dict[str, Any]]
 PACE_EVERY = 32
 """Entries between two calls of `pace`: some tens of microseconds of work with the interpreter lock held."""
 
+_HASHED_AT_ONCE = 256
 _ENTRY, _COLUMNS, _FLOAT64 = 0x93, 0x94, 0xCB
-_UINT_WIDTH = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _read_float = struct.Struct(">d").unpack_from
 
 
 def no_pace() -> None:
     """Work at full speed."""
-
-
-def head_bytes(body: bytes) -> int:
-    """How many bytes of a body come before its second element: the array's mark and the track's number."""
-    return 2 + _UINT_WIDTH.get(body[1], 0)
-
-
-def track_number(body: bytes) -> int:
-    """The track number of a body without decoding it."""
-    width = _UINT_WIDTH.get(body[1], 0)
-    return int.from_bytes(body[2 : 2 + width], "big") if width else body[1]
 
 
 def is_column_body(body: bytes) -> bool:
@@ -58,12 +47,17 @@ def timestamp_of(body: bytes) -> float | None:
     return float(_read_float(body, at + 1)[0])
 
 
-def checksum(batch: Batch) -> int:
-    """Tells two batches of one number apart, by their bodies."""
-    check = 0
-    for body in batch.bodies:
-        check = zlib.crc32(body, check)
-    return check
+def checksum(batch: Batch) -> str:
+    """Tells two batches of one number apart: by their bodies, in whichever form they came, and the series of these."""
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=12)
+    for number, track in sorted(used_tracks(batch).items()):
+        digest.update(f"{number}\0{track.kind}\0{track.topic}\n".encode())
+    for first in range(0, len(batch.bodies), _HASHED_AT_ONCE):
+        some = batch.bodies[first : first + _HASHED_AT_ONCE]
+        digest.update(b"".join(part for body in some for part in (len(body).to_bytes(8, "little"), body)))
+    return digest.hexdigest()
 
 
 def grouped(batch: Batch, pace: Callable[[], None] = no_pace) -> dict[Track, list[bytes]]:
@@ -84,7 +78,16 @@ def grouped(batch: Batch, pace: Callable[[], None] = no_pace) -> dict[Track, lis
                 groups[mark] = [body]
             else:
                 group.append(body)
-    return {batch.tracks[track_number(bodies[0])]: bodies for bodies in groups.values()}
+    found = {batch.tracks[track_number(bodies[0])]: bodies for bodies in groups.values()}
+    return found if len(found) == len(groups) else _by_track(batch)
+
+
+def _by_track(batch: Batch) -> dict[Track, list[bytes]]:
+    """The same where a series has several numbers."""
+    found: dict[Track, list[bytes]] = {}
+    for body in batch.bodies:
+        found.setdefault(batch.tracks[track_number(body)], []).append(body)
+    return found
 
 
 def timed(bodies: Sequence[bytes], pace: Callable[[], None] = no_pace) -> Iterator[list[Timed]]:

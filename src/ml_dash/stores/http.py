@@ -11,18 +11,20 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import wire
+from ..blocks import used_tracks
 from ..columns import cut_out
-from ..entry import decode_body
+from ..entry import decode_body, head_bytes, uint_at
 from ..errors import ExperimentNotFound
 from ..heard import Standing
 from ..line import from_document, from_lines, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from ..zstd import compress
 from .connection import Changed, Connection
-from .grouping import head_bytes, is_column_body, no_pace, track_number
+from .grouping import is_column_body, no_pace
 
 PART_BYTES = 8 << 20
 """Uncompressed; entries that compress badly stay below the limit of a compressed body all the same."""
@@ -93,9 +95,7 @@ class HttpStore:
         """The batch as a request's body; None where it is too large for one."""
         if not _fits(batch.bodies):
             return None
-        used = {track_number(head) for head in {body[:10] if body[1] >= 0x80 else body[:2] for body in batch.bodies}}
-        tracks = {number: track for number, track in batch.tracks.items() if number in used}
-        body = compress(wire.encode_batch(Batch(batch.writer, batch.number, tracks, batch.bodies), pace))
+        body = compress(wire.encode_batch(replace(batch, tracks=used_tracks(batch)), pace))
         return wire.Packed(batch.writer, batch.number, body, wire.digest(body))
 
     def _append_parts(self, batch: Batch, part_bytes: int) -> None:
@@ -267,9 +267,7 @@ def _count(body: bytes) -> int:
     """The number of entries in a body, from its first bytes."""
     if not is_column_body(body):
         return 1
-    at = head_bytes(body)
-    width = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.get(body[at], 0)
-    return int.from_bytes(body[at + 1 : at + 1 + width], "big") if width else body[at]
+    return uint_at(body, head_bytes(body))
 
 
 def _smaller(bodies: Sequence[bytes]) -> int:

@@ -23,7 +23,7 @@ class MemoryStore:
         self._sequences: dict[Track, list[Entry]] = {}
         self._documents: dict[str, Document] = {}
         self._applied: dict[str, int] = {}
-        self._checks: dict[str, int] = {}
+        self._checks: dict[str, str] = {}
         self._closed = False
 
     def append(self, batch: Batch) -> None:

@@ -20,10 +20,11 @@ from ..errors import CopiedWriter, InvalidEntry, NotOpen, StoreUnavailable
 from ..line import from_document, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from .claims import Claims
+from .grouping import checksum
 from .mongo_driver import Doc, answering
 from .mongo_reader import Reader
 from .mongo_tables import Tables
-from .segments import CUT, LIVE, MAX_POSITION, MSGPACK, Header, Piece, batch_checksum, batch_entries, chunks, pieces
+from .segments import CUT, LIVE, MAX_POSITION, MSGPACK, Header, Piece, batch_entries, chunks, pieces
 
 REMEMBER_S = 60.0
 """How long a series' highest number is trusted without asking. Stubs, whose numbers must not be given again, stay a
@@ -69,12 +70,12 @@ class MongoStore:
             OSError: the database's disk is full.
         """
         with self._open():
-            checksum = batch_checksum(batch)
+            check = checksum(batch)
             parts = {track: pieces(track.kind, entries) for track, entries in batch_entries(batch).items()}
             x, docs = self._series(parts)
             todo = {docs[track]["_id"]: found for track, found in parts.items()}
-            if self._claims.take(x, batch, checksum, {t: len(found) for t, found in todo.items()}):
-                stamp = {"w": batch.writer, "b": batch.number, "c": checksum}
+            if self._claims.take(x, batch, check, {t: len(found) for t, found in todo.items()}):
+                stamp = {"w": batch.writer, "b": batch.number, "c": check}
                 self._store({doc["_id"]: doc for doc in docs.values()}, todo, stamp)
 
     def _series(self, parts: Mapping[Track, list[Piece]]) -> tuple[str, dict[Track, Doc]]:

@@ -38,12 +38,12 @@ import msgspec
 from .. import zstd
 from ..blocks import Blocks
 from ..columns import expand, is_columns
-from ..entry import decode_body, merge
+from ..entry import decode_body, merge, track_number
 from ..errors import StoreCorrupt
 from ..line import from_line, to_line
 from ..schema import observe, summary
 from ..store import MERGED, Batch, Entry, Track
-from .grouping import grouped, is_column_body, track_number
+from .grouping import grouped, is_column_body
 from .uniform import Alike, alike, alike_block, entries_of, of_columns
 
 Header = dict[str, Any]
@@ -106,12 +106,12 @@ def batch_entries(batch: Batch) -> dict[Track, Entries]:
 
 def _in_blocks(batch: Batch, bodies: Blocks) -> Iterator[tuple[Track, Entries]]:
     """The tracks of which all entries came in one block and are fit to stay in it."""
-    numbers = [track_number(block.first) for block in bodies.blocks]
-    for number, block in zip(numbers, bodies.blocks, strict=True):
-        if numbers.count(number) == 1 and batch.tracks[number].kind == MERGED:
+    tracks = [batch.tracks[track_number(block.first)] for block in bodies.blocks]
+    for track, block in zip(tracks, bodies.blocks, strict=True):
+        if tracks.count(track) == 1 and track.kind == MERGED:
             found = _fit(alike_block(block))
             if found is not None:
-                yield batch.tracks[number], found
+                yield track, found
 
 
 def _fit(block: Alike | None) -> Alike | None:
@@ -154,25 +154,6 @@ def _as_read(timestamp: float, fields: Mapping[str, Any]) -> Entry:
     if entry is None:
         raise StoreCorrupt("a journal body is no entry")
     return entry
-
-
-def batch_checksum(batch: Batch) -> str:
-    """Tells two batches of one number apart."""
-    import hashlib
-
-    digest = hashlib.blake2b(digest_size=12)
-    for track_id, track in sorted(batch.tracks.items()):
-        digest.update(f"{track_id}\0{track.kind}\0{track.topic}\n".encode())
-    if isinstance(batch.bodies, Blocks):
-        digest.update(batch.bodies.order)
-        for block in batch.bodies.blocks:
-            digest.update(block.count.to_bytes(8, "little"))
-            digest.update(block.columns)
-        return digest.hexdigest()
-    for body in batch.bodies:
-        digest.update(len(body).to_bytes(8, "little"))
-        digest.update(body)
-    return digest.hexdigest()
 
 
 class Piece(NamedTuple):

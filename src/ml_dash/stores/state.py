@@ -33,7 +33,7 @@ class State:
         attempt: for each sequence of the batch that is being applied, where its lines are to be (`sequences.py`).
         unsure: sequences that had lines when the state did not know them (it was lost, or somebody put the file
             there), and up to where: lines of batches that come again may be among them.
-        checks: where copies of writers are to be told, the CRC32 of the bodies of each writer's last batch.
+        checks: where copies of writers are to be told, the checksum of each writer's last batch (`grouping.checksum`).
         order: for each track whose entries did not all come in order, how many came late and how many repeated one.
     """
 
@@ -43,7 +43,7 @@ class State:
     attempt: Mapping[str, Attempt] = field(default_factory=dict)
     unsure: Mapping[str, int] = field(default_factory=dict)
     order: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    checks: Mapping[str, int] = field(default_factory=dict)
+    checks: Mapping[str, str] = field(default_factory=dict)
 
     def next(self, **changes: Any) -> State:
         """The state that follows this one."""
@@ -106,8 +106,7 @@ def _parse(path: Path, raw: bytes) -> State:
         unsure = dict(document.get("unsure", {}))
         order = {name: (int(late), int(repeated)) for name, (late, repeated) in document.get("order", {}).items()}
         writers, sequences = dict(document["writers"]), dict(document["sequences"])
-        return State(
-            document["generation"], writers, sequences, attempt, unsure, order, dict(document.get("checks", {}))
-        )
+        checks = {name: check for name, check in document.get("checks", {}).items() if isinstance(check, str)}
+        return State(document["generation"], writers, sequences, attempt, unsure, order, checks)
     except (ValueError, KeyError, TypeError, AttributeError):
         return State()
