@@ -33,13 +33,17 @@ class Server(MemoryStore):
 
     def packed(self, batch: Batch, pace: object) -> wire.Packed:
         self.made.append(batch.number)
+        return self._made_of(batch)
+
+    @staticmethod
+    def _made_of(batch: Batch) -> wire.Packed:
         return wire.Packed(batch.writer, batch.number, b"".join(batch.bodies), "")
 
     def append_whole(self, batch: Batch, packed: wire.Packed | None = None) -> int:
         refused, self.refused = self.refused, None
         if refused is not None:
             raise refused
-        assert packed is None or packed.body == b"".join(batch.bodies)
+        assert packed is None or packed == self._made_of(batch)
         self.seen.append((batch, packed))
         self.append(batch)
         return self.applied(batch.writer)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import wire
-from .batches import LARGE_BODY, Group, one_ahead
+from .batches import LARGE_BODY, Group, apart, one_ahead
 from .errors import CopiedWriter, StoreUnavailable
 from .journal_files import Mark
 from .journal_reader import Piece, Stream
@@ -325,7 +325,7 @@ def ranges(
     cutter = _Cutter(start)
     for piece in stream.pieces(start, end, living=end is not None):
         pace()
-        for part in _parts(piece):
+        for part in apart(piece):
             if len(part.bodies) == 1 and len(part.bodies[0]) >= LARGE_BODY:
                 yield from cutter.all()
                 cutter.add(part)
@@ -381,16 +381,3 @@ class _Cutter:
         segments, self._segments = self._segments[:count], self._segments[count:]
         ends, self._ends = self._ends[:count], self._ends[count:]
         return Range(start, bodies, segments, ends)
-
-
-def _parts(piece: Piece) -> Iterator[Piece]:
-    """A piece with its large bodies by themselves."""
-    first = 0
-    for place, body in enumerate(piece.bodies):
-        if len(body) >= LARGE_BODY:
-            if place > first:
-                yield Piece(piece.segment, piece.bodies[first:place], piece.ends[first:place])
-            yield Piece(piece.segment, [body], [piece.ends[place]])
-            first = place + 1
-    if first < len(piece.bodies):
-        yield Piece(piece.segment, piece.bodies[first:], piece.ends[first:])
