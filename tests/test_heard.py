@@ -19,7 +19,7 @@ from http_server import Server, wait_until
 from ml_dash import Experiment, delivery, presence
 from ml_dash.catalog import Catalog, ExperimentInfo, LocalCatalog
 from ml_dash.cli.app import cli
-from ml_dash.errors import StoreUnavailable
+from ml_dash.errors import InvalidEntry, StoreUnavailable
 from ml_dash.heard import HEARD, heard_at, note_heard
 from ml_dash.http_catalog import HttpCatalog
 from ml_dash.journal import Journal
@@ -159,6 +159,32 @@ def test_word_of_an_unknown_run_makes_none(behind: Behind) -> None:
     with Server(create_app(catalog, tokens=None)) as server, closing(HttpStore(server.url, PREFIX)) as store:
         store.still_here("robot")
         assert catalog.experiments() == []
+
+
+def test_what_the_server_fails_on_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that only the server is to blame for says nothing of the run; one that is refused does."""
+    catalog = LocalCatalog(tmp_path / "served")
+    noted: list[str] = []
+    fates: list[Exception] = [StoreUnavailable("off"), OSError("broken"), InvalidEntry("bad")]
+
+    def store(prefix: str) -> Any:
+        raise fates[0]
+
+    monkeypatch.setattr(catalog, "store", store)
+    monkeypatch.setattr(catalog, "note_heard", lambda prefix: bool(noted.append(prefix)))
+    query = {"prefix": PREFIX, "topic": "robot/state"}
+    with Server(create_app(catalog, tokens=None)) as server, httpx2.Client(base_url=server.url) as client:
+        statuses = []
+        while fates:
+            sent = client.post(
+                "/v1/batches",
+                params=query,
+                content=b'{"timestamp": 1.0, "q": 1.0}\n',
+                headers={"Content-Type": "application/x-ndjson"},
+            )
+            statuses.append((sent.status_code, list(noted)))
+            fates.pop(0)
+    assert statuses == [(503, []), (500, []), (422, [PREFIX])]
 
 
 # ---------------------------------------------------------------- thresholds and files

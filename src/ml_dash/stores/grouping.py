@@ -55,9 +55,16 @@ def checksum(batch: Batch) -> str:
     for number, track in sorted(used_tracks(batch).items()):
         digest.update(f"{number}\0{track.kind}\0{track.topic}\n".encode())
     for first in range(0, len(batch.bodies), _HASHED_AT_ONCE):
-        some = batch.bodies[first : first + _HASHED_AT_ONCE]
-        digest.update(b"".join(part for body in some for part in (len(body).to_bytes(8, "little"), body)))
+        digest.update(_with_lengths(batch.bodies[first : first + _HASHED_AT_ONCE]))
     return digest.hexdigest()
+
+
+def _with_lengths(bodies: Sequence[bytes]) -> bytes:
+    """Each body behind its length."""
+    if len(set(map(len, bodies))) == 1:
+        length = len(bodies[0]).to_bytes(8, "little")
+        return length + length.join(bodies)
+    return b"".join(part for body in bodies for part in (len(body).to_bytes(8, "little"), body))
 
 
 def grouped(batch: Batch, pace: Callable[[], None] = no_pace) -> dict[Track, list[bytes]]:
