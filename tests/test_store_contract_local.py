@@ -9,6 +9,8 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from ml_dash.store import Store, Track, Window
 from ml_dash.stores.datafile import Snapshot
 from ml_dash.stores.index import Block
 from ml_dash.stores.local import LocalStore
+from ml_dash.stores.state import StateFile
 from store_contract import FORCE, LOGS, LOSS, STATE, StoreContract, Writer, body, columns, entries
 
 
@@ -598,3 +601,16 @@ def test_three_hundred_topics_in_one_batch(store: LocalStore) -> None:
     )
     assert len(store.tracks()) == 300
     assert entries(store, tracks[299]) == [{"timestamp": 1.0, "x": 300}, {"timestamp": 2.0, "y": 300}]
+
+
+def test_a_checksum_of_another_kind_tells_no_copy(place: Path) -> None:
+    """A batch that came again behind an update of the server is itself, though its checksum was a CRC32 before."""
+    with closing(LocalStore(place, tells_copies=True)) as store:
+        writer = Writer(store, [LOSS])
+        sent = writer.send(body(1.0, loss=1))
+        state = StateFile(place / ".state", Files())
+        kept = state.read()
+        assert list(kept.checks) == [writer.name]
+        state.write(replace(kept, checks={writer.name: 1234}))  # type: ignore[dict-item]
+        store.append(sent)
+        assert len(entries(store, LOSS)) == 1
