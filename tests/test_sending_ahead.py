@@ -52,7 +52,7 @@ class Server(MemoryStore):
 @pytest.fixture
 def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     """Entries of a track, each with one of a sequence, cut into batches of some hundreds."""
-    monkeypatch.setattr(sending, "BATCH_ENTRIES", 50)
+    monkeypatch.setattr(sending, "BACKLOG_ENTRIES", 400)
     journal = Journal(tmp_path / "journals")
     assert (journal.track_id(STATE), journal.track_id(LOSS)) == (1, 2)
     for number in range(COUNT):

@@ -28,8 +28,8 @@ from .spool import Sent, read_sent, write_dead_letters, write_sent
 from .store import Batch, Store, Track
 
 BATCH_ENTRIES, BATCH_BYTES = 2_000, 1 << 20
-CATCHING_UP = 8
-"""How much larger batches are while there is a backlog."""
+BACKLOG_ENTRIES, BACKLOG_BYTES = 28_000, 8 << 20
+"""How large batches are while there is a backlog."""
 PATIENCE = 4
 """Errors of the server's own that one batch meets before it is cut in half."""
 _FAULTS = (400, 404, 405, 415, 500)
@@ -88,7 +88,7 @@ class Sender:
         self._known: dict[Path, Mark] = {}
         self._faults: dict[tuple[Path, Mark], int] = {}
         self._most: dict[Path, int] = {}
-        self._bytes = BATCH_BYTES * CATCHING_UP
+        self._bytes = BACKLOG_BYTES
         self._given_up = False
         self.refused = self.delivered = 0
 
@@ -111,22 +111,23 @@ class Sender:
         tracks = stream.tracks()
         try:
             sent = self._settled.get(stream.path) or self._settle(stream, tracks)
-            while not self._send_from(stream, tracks, sent, end, soft, CATCHING_UP if backlog else 1):
+            while not self._send_from(stream, tracks, sent, end, soft, backlog):
                 sent = self._settled[stream.path]
         except BaseException:
             self._settled.pop(stream.path, None)  # whether the last batch arrived has to be found out
             raise
 
     def _send_from(
-        self, stream: Stream, tracks: Mapping[int, Track], sent: Sent, end: Mark | None, soft: Mark | None, size: int
+        self, stream: Stream, tracks: Mapping[int, Track], sent: Sent, end: Mark | None, soft: Mark | None, late: bool
     ) -> bool:
         """Send what follows a batch; False where a batch was cut and the rest has to be looked at anew."""
-        most = min(BATCH_ENTRIES * size, self._most.get(stream.path, BATCH_ENTRIES * size))
+        entries, size = (BACKLOG_ENTRIES, BACKLOG_BYTES) if late else (BATCH_ENTRIES, BATCH_BYTES)
+        entries = min(entries, self._most.get(stream.path, entries))
         if soft is not None and sent.end >= soft:
             return True
-        cut = ranges(stream, sent.end, end, soft, most, min(BATCH_BYTES * size, self._bytes), self._pace)
+        cut = ranges(stream, sent.end, end, soft, entries, min(size, self._bytes), self._pace)
         ready = self._packed(cut, tracks, sent)
-        with closing(one_ahead(ready) if size > 1 else ready) as found:
+        with closing(one_ahead(ready) if late else ready) as found:
             for one, packed in found:
                 sent = self._deliver(stream, tracks, one, self._freeze(stream, one, sent), packed)
                 if self._stopping():

@@ -161,14 +161,14 @@ def of_columns(body: list[Any]) -> Alike | None:
         mask = _mask(first)
     except (ImportError, _Unlike):
         return None
-    rows = np.tile(np.frombuffer(first, np.uint8), (n, 1))
+    made = np.repeat(np.frombuffer(first, np.uint8), n).reshape(len(first), n)
     times = np.frombuffer(stamps, "<f8")
     places = [at for at in range(3, len(mask)) if mask[at] == _FREE and mask[at - 1] != _FREE]
     values = [np.frombuffer(data, _FLOATS[code]).reshape(n, -1) for code, _, data in columns.values()]
     numbers = [times, *(column for block in values for column in block.T)]
     for at, column in zip(places, numbers, strict=True):
-        rows[:, at : at + 8] = column.astype(">f8").view(np.uint8).reshape(n, 8)
-    return Alike(first, rows, times)
+        made[at : at + 8] = column.astype(">f8").view(np.uint8).reshape(n, 8).T
+    return Alike(first, made.T, times)
 
 
 # ---------------------------------------------------------------- the layout of one body
