@@ -250,6 +250,35 @@ def test_an_outage_that_fills_the_disk(
         assert [one["dropped"] for one in shown] == [missing]
 
 
+@pytest.mark.parametrize("root", [True, False], ids=["local first", "server only"])
+def test_a_segment_larger_than_the_room_goes_when_it_has_arrived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: bool
+) -> None:
+    """Arrays that alone take all that may always be written are one segment, which nothing follows: it makes room all
+    the same. Recording, flush and the end go on without it, and everything is on the server once."""
+    np = pytest.importorskip("numpy")
+    monkeypatch.setattr(room, "ALWAYS_BYTES", 9 << 20)
+    monkeypatch.setattr("ml_dash.delivery.SEND_EVERY_S", 0.02)
+    monkeypatch.setenv("ML_DASH_STATE", str(tmp_path / "state"))
+    disk, served, count = FakeDisk(), tmp_path / "served", 900_000
+    monkeypatch.setattr(room, "disk_of", disk)
+    with Server(create_app(LocalCatalog(served), tokens=None)) as server:
+        dash = tmp_path / "dash" if root else None
+        with Experiment(PREFIX, dash_root=dash, dash_url=server.url, when_full="wait").run as experiment:
+            experiment.tracks("t").append(n=1, _ts=-1.0).flush()
+            disk.has_room = False
+            experiment.tracks("big").extend(_ts=np.arange(count, dtype=float), x=np.zeros(count, dtype=np.float32))
+            thread = threading.Thread(target=lambda: experiment.tracks("t").append(n=2, _ts=-0.5))
+            thread.start()
+            experiment.tracks.flush(timeout_s=60)
+            thread.join(30)
+            assert not thread.is_alive()
+            experiment.tracks.flush(timeout_s=60)
+    with ml_dash.open(PREFIX, dash_root=served) as there:
+        assert [entry["n"] for entry in there.tracks("t").list_entries()] == [1, 2]
+        assert len(there.tracks("big")) == count
+
+
 @pytest.fixture
 def call_status() -> Callable[[Path], str]:
     """`ml-dash status --json`."""

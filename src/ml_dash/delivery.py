@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .background import Pace, Rests
 from .documents import Outgoing, Remote
-from .drain import read_boundary
+from .drain import not_applied
 from .errors import MlDashError, NotDelivered, NotOpen, StoreUnavailable, Unauthorized
 from .files import FILES, Files
 from .journal import Journal
@@ -197,7 +197,10 @@ class Delivery:
         if journal is None or journal.is_forked:
             return
         upto, stream = self._own_mark(), self._stream(journal)
-        if (soft is not None and not Mark(0, 0) < soft < upto) or (self._arrived == upto and not self._final):
+        arrived = self._arrived == upto and not self._final
+        if arrived:
+            self._free(journal, stream)  # what the drain was behind with then
+        if arrived or (soft is not None and not Mark(0, 0) < soft < upto):
             return
         backlog = journal.pending_bytes(self.sender.acknowledged(stream)) > BACKLOG_BYTES
         for _ in range(COPYING_MS):
@@ -205,7 +208,7 @@ class Delivery:
             if soft is not None or not stream.stopped or self._stop:
                 break
             time.sleep(0.001)  # another thread is just copying its entry
-        self._free(stream)
+        self._free(journal, stream)
         if soft is None and not stream.stopped and not self._stop:
             self._arrived, self._whole = upto, self._final
 
@@ -254,14 +257,13 @@ class Delivery:
         except MlDashError as error:
             log.debug("the server keeps the number of %s: %s", writer, error)
 
-    def _free(self, stream: Stream) -> None:
+    def _free(self, journal: Journal, stream: Stream) -> None:
         """Remove segments that are on the server as a whole, and here where they are kept here too."""
-        behind = self.sender.acknowledged(stream).segment
-        if not self._remote.alone:
-            behind = min(behind, read_boundary(stream).start.segment)
-        for number in stream.segments():
-            if number < behind and not stream.damage:
-                self._files.remove(stream.path / f"{number:010d}.seg")
+        done = self.sender.acknowledged(stream)
+        if self._local is not None and not self._remote.alone:
+            again, end, _ = not_applied(stream, self._local.applied(stream.writer))
+            done = min(done, end if again is None else again.start)
+        journal.free(done, [] if stream.damage else stream.segments())
 
     # -------------------------------------------------------------- waiting for it
 

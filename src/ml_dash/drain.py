@@ -351,7 +351,8 @@ class Drain:
 def _check_there(journal: Journal) -> None:
     """The segment that is written to is still what its name says; else appends go nowhere, which must not look well."""
     number = journal.number
-    if not number or journal.is_forked or segment_path(journal.path, number).exists():
+    there = segment_path(journal.path, number) if number > journal.freed else journal.path
+    if not number or journal.is_forked or there.exists():
         return
     if number == journal.number:  # else it filled, and went, in between
         raise StoreCorrupt(

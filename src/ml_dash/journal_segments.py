@@ -6,12 +6,12 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .files import Files
-from .journal_files import FIRST_RECORD, Mark, Segment, create_segment, discard_segment, sync_names
+from .journal_files import FIRST_RECORD, Mark, Segment, create_segment, discard_segment, segment_path, sync_names
 
 SEGMENT_BYTES = 4 << 20
 
@@ -31,7 +31,7 @@ class Segments:
     """A stream's segments, as the one process that writes them holds them.
 
     `position` is where the next record goes in segment `number`, whose mapping is `memory`; up to `limit` a record may
-    be stored there without a lock (`Journal`).
+    be stored there without a lock (`Journal`). Segments up to `freed` are removed (`free`).
 
     Args:
         durability: "normal" syncs in the background (`sync`), "strict" inside append, "off" never.
@@ -57,6 +57,7 @@ class Segments:
         "_unfinished",
         "_unmapped_later",
         "_wake",
+        "freed",
         "limit",
         "lock",
         "memory",
@@ -82,6 +83,7 @@ class Segments:
         self._unmapped_later: list[Any] = []
         self._ready: Segment | None = None
         self._fd, self.number = -1, 0
+        self.freed = 0
         self.memory: Any = None
         self.position = self.limit = self._room = 0
         self._unfinished: Unfinished | None = None
@@ -195,6 +197,19 @@ class Segments:
         """The end of the stream now; records before it may still be being copied by their threads."""
         number, position = self.number, self.position
         return Mark(number, position)
+
+    def free(self, done: Mark, numbers: Iterable[int]) -> None:
+        """Remove those of the segments that end before a mark, because others have what is in them.
+
+        The last one as well, where it ends at the mark and nothing can follow in it: it may be large, and where it
+        takes the last of the room nothing that would have it removed can ever be appended.
+        """
+        with self.lock:
+            is_over = done == self.mark() and not self._room
+        for number in numbers:
+            if number < done.segment + is_over:
+                self.freed = max(self.freed, number)  # before somebody misses it
+                self._files.remove(segment_path(self.path, number))
 
     def pending_bytes(self, since: Mark) -> int:
         """Roughly how many bytes were appended after a mark."""
