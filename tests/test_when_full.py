@@ -122,6 +122,8 @@ def test_dropping_counts(
     assert journal.told() == "503 entries were dropped, because there was no room on the disk (when_full='drop')"
     assert journal.told() == ""
     assert dropped(tmp_path / "run") == 503
+    journal.prepare()
+    journal.prepare()
     assert caplog.text.count("entries are dropped and counted") == 1
     disk.has_room, now[0] = True, 200.0
     journal.write(body(9.0, 1, text="z" * 300))
@@ -140,7 +142,9 @@ def test_waiting_loses_nothing(new: Callable[[str], Any], disk: FakeDisk, caplog
     threads = [threading.Thread(target=journal.write, args=(one,)) for one in late]
     for thread in threads:
         thread.start()
-    wait_until(lambda: "append waits" in caplog.text)
+    wait_until(lambda: journal._is_full)
+    journal.prepare()
+    assert caplog.text.count("append waits") == 1
     journal.sync()
     assert len(stored(journal)) == count
     assert all(thread.is_alive() for thread in threads)
@@ -169,30 +173,52 @@ def test_who_waits_is_told_of_the_end(
 
     thread = threading.Thread(target=append)
     thread.start()
-    wait_until(lambda: "append waits" in caplog.text)
+    wait_until(lambda: journal._is_full)
+    journal.prepare()
+    assert caplog.text.count("append waits") == 1
     journal.close()
     thread.join(30)
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("policy", ["drop", "wait"])
-def test_our_own_threads_neither_wait_nor_drop(new: Callable[[str], Any], disk: FakeDisk, policy: str) -> None:
-    """A logging handler that records what the sending thread logs must not have it wait for itself."""
+@pytest.mark.parametrize("policy", POLICIES)
+def test_our_own_threads_go_on(new: Callable[[str], Any], disk: FakeDisk, policy: str) -> None:
+    """What a logging handler records of what the sending thread logs neither has it wait for itself nor ends it."""
     journal = new(policy)
     journal.write(body(-1.0, 1, n=-1))
     fill(journal, disk)
-    told: list[BaseException] = []
-
-    def append() -> None:
-        try:
-            journal.write(body(9.0, 1, text="x" * 300))
-        except OSError as error:
-            told.append(error)
-
-    thread = threading.Thread(target=append, name="ml_dash-send")
+    thread = threading.Thread(target=journal.write, args=(body(9.0, 1, text="x" * 300),), name="ml_dash-send")
     thread.start()
     thread.join(30)
-    assert len(told) == 1
+    assert not thread.is_alive()
+    assert journal.told().startswith("1 entries were dropped")
+
+
+def test_no_wait_inside_a_logging_handler(new: Callable[[str], Any], disk: FakeDisk) -> None:
+    """It would hold the handler's lock, which the threads that make room need when they log: dropped, and counted."""
+    journal = new("wait")
+    journal.write(body(-1.0, 1, n=-1))
+    fill(journal, disk)
+    logger, bridge = logging.Logger("bridge"), logging.Handler()
+    bridge.emit = lambda record: journal.write(body(9.0, 1, text="x" * 300))  # type: ignore[method-assign]
+    logger.addHandler(bridge)
+    thread = threading.Thread(target=logger.warning, args=("here",), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert journal.told().startswith("1 entries were dropped")
+
+
+def test_what_fits_is_not_dropped(new: Callable[[str], Any], disk: FakeDisk) -> None:
+    """An entry that there was no room for does not cost those after it that fit where no new segment is needed."""
+    journal = new("drop")
+    journal.write(body(-1.0, 1, n=-1))
+    disk.has_room, journal.limit = False, 0  # the slow way, as in a strict run
+    journal.write(body(0.0, 1, text="x" * 5000))
+    for number in range(5):
+        journal.write(body(float(number), 1, n=number))
+    assert len(stored(journal)) == 6
+    assert journal.told().startswith("1 entries")
 
 
 @pytest.mark.parametrize("policy", ["drop", "wait"])

@@ -3,6 +3,7 @@
     raise   append raises, as on any full disk; nothing is lost without the program knowing
     drop    the entry is dropped and counted: what comes when there is room again is recorded
     wait    append waits until the server has taken something
+            (inside a logging handler it does not, see `_must_not_wait`: dropped and counted)
 
 Only the way of a record that needs a new segment is another one; the common append is the same.
 """
@@ -12,17 +13,19 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from .entry import decode_body
 from .journal import Journal
 from .journal_files import RECORD_BYTES
-from .spool import DEAD_LETTERS, DROP, DROPPED, RAISE
+from .spool import DEAD_LETTERS, DROP, DROPPED, RAISE, WAIT
 
 LOOK_EVERY_S = 0.05
 """How often it is found out whether there is room again."""
@@ -40,7 +43,7 @@ class SpoolJournal(Journal):
         when_full: one of `POLICIES`.
     """
 
-    __slots__ = ("_dropped", "_full_until", "_is_full", "_note_due", "_told", "_when_full")
+    __slots__ = ("_dropped", "_full_until", "_is_full", "_note_due", "_told", "_unsaid", "_when_full")
 
     def __init__(self, folder: Path, *, when_full: str = RAISE, **options: Any) -> None:
         self._when_full = when_full
@@ -50,7 +53,7 @@ class SpoolJournal(Journal):
     def _reset(self) -> None:
         self._dropped = self._told = 0
         self._full_until = self._note_due = 0.0
-        self._is_full = False
+        self._is_full = self._unsaid = False
 
     def write_slowly(self, record: bytes) -> None:
         """As `Journal.write_slowly`, but where the disk is full what the policy says."""
@@ -62,16 +65,18 @@ class SpoolJournal(Journal):
 
     def _write(self, write: Callable[[bytes], None], data: bytes, head: int) -> None:
         while True:
-            if self._when_full != DROP or time.monotonic() >= self._full_until:
+            fits = bool(head) and self.position + len(data) <= self._room
+            if fits or self._closed or self._when_full != DROP or time.monotonic() >= self._full_until:
                 try:
                     write(data)
-                    self._is_full = False
+                    self._is_full = self._is_full and fits
                     return
                 except OSError as error:
-                    if self._when_full == RAISE or error.errno not in _FULL or _is_ours():
+                    ours = _is_ours()
+                    if error.errno not in _FULL or (self._when_full == RAISE and not ours):
                         raise
                     self._begin_to_be_full()
-            if self._when_full == DROP:
+            if self._when_full != WAIT or _must_not_wait():
                 self._drop(data[head:])
                 return
             time.sleep(LOOK_EVERY_S)
@@ -79,8 +84,15 @@ class SpoolJournal(Journal):
     def _begin_to_be_full(self) -> None:
         self._full_until = time.monotonic() + LOOK_EVERY_S
         if not self._is_full:
-            self._is_full = True
-            what = "entries are dropped and counted" if self._when_full == DROP else "append waits"
+            self._is_full = self._unsaid = True
+
+    def prepare(self) -> None:
+        """As `Journal.prepare`, in the background, which also says that there is no room: an append that logged would
+        have a logging handler that appends wait inside it."""
+        super().prepare()
+        if self._unsaid:
+            self._unsaid = False
+            what = "append waits" if self._when_full == WAIT else "entries are dropped and counted"
             log.warning("no room on the disk for what waits for the server: %s until there is", what)
 
     # -------------------------------------------------------------- what was dropped
@@ -109,7 +121,7 @@ class SpoolJournal(Journal):
         if not count:
             return ""
         self._note()
-        return f"{count} entries were dropped, because there was no room on the disk (when_full={DROP!r})"
+        return f"{count} entries were dropped, because there was no room on the disk (when_full={self._when_full!r})"
 
     def after_fork_in_child(self) -> None:
         """What the parent dropped is the parent's."""
@@ -118,5 +130,14 @@ class SpoolJournal(Journal):
 
 
 def _is_ours() -> bool:
-    """Whether this is a thread of ours, as where a logging handler records what we log: it must not wait for itself."""
+    """Whether this is a thread of ours, as where a logging handler records what we log: an error would end it."""
     return threading.current_thread().name.startswith("ml_dash-")
+
+
+def _must_not_wait() -> bool:
+    """Whether a wait might never end: a thread of ours would wait for itself; and who appends inside a logging handler
+    holds its lock, which the threads that make room need as soon as they, or a library they call, log something."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != logging.__file__:
+        frame = frame.f_back
+    return frame is not None or _is_ours()
