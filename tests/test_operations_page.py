@@ -39,7 +39,7 @@ def shown() -> list[str]:
 @pytest.mark.parametrize("line", shown())
 def test_commands_and_their_options_exist(line: str) -> None:
     """Each command is one of ours, with options it has."""
-    words = line.replace("\"", "").split()
+    words = line.replace('"', "").split()
     assert words[0] in COMMANDS
     options = {word.split("=")[0] for word in words if word.startswith("--")}
     assert options <= options_of(words[:2])

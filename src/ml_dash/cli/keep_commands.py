@@ -103,11 +103,12 @@ def _rewritten(store: LocalStore, track: Track) -> dict[str, int]:
 
 def _derived(store: LocalStore, track: Track) -> dict[str, int]:
     """The size of the columns that were made beside a track; nothing where they were there, or none can be kept."""
-    from ..stores.sidecar import sidecar_path
+    from ..stores.sidecar import sidecar_path, wait_until_settled
 
     path = store.path_of(track)
-    if path is None:
+    if path is None or not path.exists():
         return {}
+    wait_until_settled(path)  # the compaction before may just have written it
     sidecar = sidecar_path(path)
     before = _identity(sidecar)
     store.table(track)

@@ -129,6 +129,13 @@ class Sidecar:
         return True
 
 
+def wait_until_settled(data: Path) -> None:
+    """Wait until columns made of a data file just written would be kept (20 ms at most)."""
+    age_ns = time.time_ns() - os.stat(data).st_mtime_ns
+    if 0 <= age_ns <= SETTLED_NS:
+        time.sleep((SETTLED_NS - age_ns + 1_000_000) / 1e9)
+
+
 def _rests(snapshot: Snapshot) -> bool:
     return time.time_ns() - snapshot.fingerprint.mtime_ns > SETTLED_NS
 
