@@ -113,6 +113,7 @@ def test_what_a_block_holds_is_kept_as_it_came(monkeypatch: pytest.MonkeyPatch) 
     bodies = [body(1, number) for number in range(100)]
     batch, _, _ = batch_of(wire.encode_batch(Batch("w", 1, TRACKS, bodies)), wire.BATCH, {})
     monkeypatch.setattr(Block, "bodies", None)
+    assert checksum(batch)
     [piece] = pieces(MERGED, batch_entries(batch)[TRACKS[1]])
     assert piece.header["enc"] == BLOCKS
     monkeypatch.undo()
