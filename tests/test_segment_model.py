@@ -73,7 +73,7 @@ class Model:
     ) -> None:
         self.world = World(seed, faults)
         dice = self.world.random
-        drawn = {"part_entries": dice.choice((1, 2, 5)), "archive_after_s": dice.choice((None, 1.0))}
+        drawn = {"part_entries": dice.choice((1, 2, 5, 64)), "archive_after_s": dice.choice((None, 1.0))}
         self.policy = replace(POLICY, **{**drawn, **policy})
         self.database = Database(self.world, enforce_unique=unique)
         self.bucket = Bucket(self.world)
@@ -403,7 +403,7 @@ HUNTS = (
     Hunt(last_batch_not_kept, DAYS, {"archive_after_s": None, "actors": "wweu"}, 2000),
     Hunt(archive_removed_unseen, Faults(0, 0.01, 0.3, 0.1, 0, {"u": (0, 1, 2, 60)}),
          {"archive_after_s": 0.0, "actors": "wuuur"}, 2000),
-    Hunt(remembered_for_ever, DAYS, {"archive_after_s": None, "actors": "wweu"}, 2000),
+    Hunt(remembered_for_ever, DAYS, {"archive_after_s": None, "actors": "wweu", "part_entries": 64}, 2000, first=200),
 )  # fmt: skip
 
 

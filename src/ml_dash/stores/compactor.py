@@ -114,7 +114,7 @@ class Compactor:
             return [headers[:limit]]
         runs = [[header] for header in headers if not is_loose(header, settled) and is_hit(header, cuts)]
         if loose and len(loose) >= (1 if few else self._policy.min_segments):
-            first = _with_small_ones(headers, loose[0], cuts)
+            first = with_small_ones(headers, loose[0], cuts, self._policy)
             runs.append(headers[first : first + limit])
         return runs
 
@@ -237,12 +237,20 @@ def is_loose(header: Header, settled: set[str]) -> bool:
     return header["lv"] == 0 or header["set"] not in settled
 
 
-def _with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header]) -> int:
-    """Take parts before the loose ones along while they are small beside them: each entry moves few times."""
+def with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header], policy: Policy) -> int:
+    """Take parts before the loose ones along while they are small beside them: each entry moves few times.
+
+    A part that is large stays: taking it along would gain nothing, and what had grown by it would take the next one,
+    so that every pass would write the whole series anew.
+    """
     total = sum(header["n"] for header in headers[first:])
     while first > 0:
         before = headers[first - 1]
-        if "obj" in before or before["n"] > 2 * total or is_hit(before, cuts):
+        if "obj" in before or before["n"] > total or _is_large(before, policy) or is_hit(before, cuts):
             break
         first, total = first - 1, total + before["n"]
     return first
+
+
+def _is_large(header: Header, policy: Policy) -> bool:
+    return bool(header["lv"]) and (2 * header["n"] >= policy.part_entries or 4 * header["size"] >= MAX_PART_BYTES)
