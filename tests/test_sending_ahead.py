@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from ml_dash import sending, wire
-from ml_dash.batches import one_ahead
+from ml_dash.ahead import one_ahead
 from ml_dash.errors import CopiedWriter, StoreUnavailable
 from ml_dash.journal import Journal
 from ml_dash.journal_reader import Stream
 from ml_dash.sending import Sender
 from ml_dash.spool import read_sent
 from ml_dash.store import Batch
+from ml_dash.stores.http import HttpStore
 from ml_dash.stores.memory import MemoryStore
 from store_contract import LOSS, STATE, body, entries
 
@@ -204,3 +205,31 @@ def test_closing_waits_for_the_thread() -> None:
     found.close()
     assert released.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "ml_dash-ahead"]
+
+
+def test_of_a_large_batch_the_next_part_is_made_while_one_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than one ahead; the last goes under the batch's own name; none is made again."""
+    store, made, sent = HttpStore("http://127.0.0.1:1", "a/b/c"), [0], list[tuple[str, int]]()
+    ahead = threading.Condition()
+
+    def packed(self: HttpStore, batch: Batch, pace: object = None) -> wire.Packed:
+        with ahead:
+            made[0] += 1
+            ahead.notify_all()
+        return wire.Packed(batch.writer, batch.number, b"", "")
+
+    def append_whole(self: HttpStore, batch: Batch, found: wire.Packed | None = None) -> int:
+        assert found is not None
+        assert (found.writer, found.number) == (batch.writer, batch.number)
+        sent.append((batch.writer, batch.number))
+        with ahead:
+            assert ahead.wait_for(lambda: made[0] == min(len(sent) + 1, 3), 30), f"{made[0]} made at {len(sent)} sent"
+        return batch.number
+
+    for name, stub in (("packed", packed), ("append_whole", append_whole), ("forget", lambda *_: None)):
+        monkeypatch.setattr(HttpStore, name, stub)
+    monkeypatch.setattr(HttpStore, "applied", lambda self, writer: 0 if "~" not in writer else 1)
+    bodies = [bytes([0x93, 1, 0xCB]) + bytes(1 << 20) for _ in range(16)]  # four parts of four, the first of them done
+    store._append_parts(Batch("w", 5, {1: STATE}, bodies), 4 * len(bodies[0]))
+    part = f"w~5~{4 * len(bodies[0])}"
+    assert sent == [(part, 2), (part, 3), ("w", 5)]

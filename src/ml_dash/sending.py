@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import wire
-from .batches import LARGE_BODY, Group, apart, one_ahead
+from .ahead import one_ahead
+from .batches import LARGE_BODY, Group, apart
 from .errors import CopiedWriter, StoreUnavailable
 from .journal_files import Mark
 from .journal_reader import Piece, Stream

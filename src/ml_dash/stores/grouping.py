@@ -49,7 +49,7 @@ def timestamp_of(body: bytes) -> float | None:
 def checksum(batch: Batch) -> str:
     """Tells two batches of one number apart: by their bodies, in whichever form they came, and the series of these.
 
-    Many bodies are looked at in blocks, as they come over the network: taking them apart would take three times as long.
+    Many bodies are looked at in blocks, as they come over the network: taking these apart takes three times as long.
     """
     import hashlib
 

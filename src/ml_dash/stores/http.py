@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from .. import wire
+from ..ahead import one_ahead
 from ..blocks import used_tracks
 from ..columns import cut_out
 from ..entry import decode_body, head_bytes, uint_at
@@ -26,8 +28,10 @@ from ..zstd import compress
 from .connection import Changed, Connection
 from .grouping import is_column_body, no_pace
 
-PART_BYTES = 8 << 20
+WHOLE_BYTES = 8 << 20
 """Uncompressed; entries that compress badly stay below the limit of a compressed body all the same."""
+PART_BYTES = WHOLE_BYTES // 2
+"""Of what is larger: the next part is made while one is under way, and there is the less to wait for at the ends."""
 SMALLER = 8
 """By how much parts shrink where the server, or a proxy before it, finds a body too large."""
 ATTEMPTS = 3
@@ -85,7 +89,7 @@ class HttpStore:
         """
         packed = packed or self.packed(batch)
         if packed is None:
-            raise wire.TooLarge(f"a batch of more than {PART_BYTES} bytes or {wire.LIMITS.entries} entries")
+            raise wire.TooLarge(f"a batch of more than {WHOLE_BYTES} bytes or {wire.LIMITS.entries} entries")
         headers = {"Content-Type": wire.BATCH, "Content-Encoding": "zstd", "Content-Digest": packed.digest}
         query = [("prefix", self.prefix)]
         answer = self.connection.send("POST", wire.BATCHES, query, content=packed.body, headers=headers)
@@ -103,27 +107,39 @@ class HttpStore:
         if self.applied(batch.writer) >= batch.number:
             return
         writer = f"{batch.writer}~{batch.number}~{part_bytes}"
-        done, refused = self.applied(writer), list[tuple[int, str]]()
-        waiting: Part | None = None
-        number = 0
-        for part in parts(batch.bodies, part_bytes):
-            if waiting is not None:
-                number += 1
-                if number > done:
-                    refused += self._append_part(
-                        Batch(writer, number, batch.tracks, waiting[0]), waiting[1], part_bytes
-                    )
-            waiting = part
-        last = waiting or ([], 0)
-        refused += self._append_part(Batch(batch.writer, batch.number, batch.tracks, last[0]), last[1], part_bytes)
+        refused = list[tuple[int, str]]()
+        with closing(one_ahead(self._packed_parts(batch, writer, part_bytes, self.applied(writer)))) as found:
+            for part, place, packed in found:
+                refused += self._append_part(part, place, part_bytes, packed)
         self.forget(writer)
         if refused:
             raise wire.Refused(f"{len(refused)} entries refused: {refused[0][1]}", refused, rest_stored=True)
 
-    def _append_part(self, part: Batch, place: int, part_bytes: int) -> list[tuple[int, str]]:
+    def _packed_parts(
+        self, batch: Batch, writer: str, part_bytes: int, done: int
+    ) -> Generator[tuple[Batch, int, wire.Packed | None], None, None]:
+        """The parts behind those that are done, each with the place of its first body and its request.
+
+        The last one goes under the batch's own name: with it the batch has arrived.
+        """
+        found = parts(batch.bodies, part_bytes)
+        part: Part | None = next(found, ([], 0))
+        number = 0
+        while part is not None:
+            number += 1
+            following = next(found, None)
+            name, its = (writer, number) if following else (batch.writer, batch.number)
+            if number > done or following is None:
+                made = Batch(name, its, batch.tracks, part[0])
+                yield made, part[1], self.packed(made)
+            part = following
+
+    def _append_part(
+        self, part: Batch, place: int, part_bytes: int, packed: wire.Packed | None
+    ) -> list[tuple[int, str]]:
         """Have a part stored; what the server does not take of it, by its place in the whole batch."""
         try:
-            self._append_cut(part, part_bytes)
+            self._append_cut(part, part_bytes, packed)
         except wire.Refused as error:
             bad = dict(error.entries)
             if not error.rest_stored:
@@ -132,9 +148,9 @@ class HttpStore:
             return [(place + at, reason) for at, reason in bad.items()]
         return []
 
-    def _append_cut(self, part: Batch, part_bytes: int) -> None:
+    def _append_cut(self, part: Batch, part_bytes: int, packed: wire.Packed | None) -> None:
         try:
-            self.append_whole(part)
+            self.append_whole(part, packed)
         except wire.TooLarge as error:
             if len(part.bodies) == 1 and _count(part.bodies[0]) == 1:
                 raise wire.Refused(f"an entry is too large for the server: {error}", [(0, str(error))]) from None
@@ -260,7 +276,7 @@ class HttpStore:
 def _fits(bodies: Sequence[bytes]) -> bool:
     """Whether a batch is worth a try in one request; a single entry is, whatever its size."""
     count = len(bodies) + sum(_count(body) - 1 for body in bodies if is_column_body(body))
-    return count <= 1 or (sum(map(len, bodies)) <= PART_BYTES and count <= wire.LIMITS.entries)
+    return count <= 1 or (sum(map(len, bodies)) <= WHOLE_BYTES and count <= wire.LIMITS.entries)
 
 
 def _count(body: bytes) -> int:
