@@ -13,6 +13,7 @@ from typing import Any
 
 from .files import FILES, Files
 from .journal_reader import Stream, is_alive, streams
+from .redact import without_secrets
 from .spool import note_bytes, read_note
 from .store import Document
 
@@ -48,12 +49,17 @@ def process_record(writer: str) -> dict[str, Any]:
         "started_at": now(),
         "ended_at": None,
         "clocks": clocks(),
-        "command": [_printable(word) for word in (sys.executable or "", *getattr(sys, "argv", []))],
+        "command": _command(),
         "working_directory": _working_directory(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_state(),
     }
+
+
+def _command() -> list[str]:
+    words = [_printable(word) for word in (sys.executable or "", *getattr(sys, "argv", []))]
+    return without_secrets(words, [os.environ.get("ML_DASH_TOKEN", "")])
 
 
 def child_note(parent: str) -> dict[str, bytes]:
