@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from ml_dash.stores.compactor import Policy, with_small_ones
+pytest.importorskip("numpy")
+pytest.importorskip("pyarrow")
+pytest.importorskip("pymongo")
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ml_dash.entry import encode_body, merge
+from ml_dash.errors import StoreCorrupt
+from ml_dash.store import MERGED, Batch, Entry, Track, Window
+from ml_dash.stores import inputs, parts, undecoded
+from ml_dash.stores.compactor import Compactor, Policy, with_small_ones
+from ml_dash.stores.gathering import PART_BYTES
+from ml_dash.stores.mongo import MongoStore
+from ml_dash.stores.mongo_reader import Reader
+from ml_dash.stores.mongo_tables import Tables
+from ml_dash.stores.segments import BLOCKS, MSGPACK, PARQUET
+from peak import MIB, peak_growth
+from simulation import Database, World
+
+STATE, LOSS = Track(MERGED, "robot/state"), Track("metrics", "loss")
+TRACKS = {1: STATE, 2: LOSS}
 POLICY = Policy()
 
 
 def headers_of(counts: list[int], level: int) -> list[dict[str, Any]]:
     """Segments as far as the choice of what to merge looks at them."""
-    return [{"n": n, "size": 140 * n, "lv": level, "s1": 1, "lo": 0.0, "hi": 1.0} for n in counts]
+    return [{"n": n, "size": 140 * n, "raw": 225 * n, "lv": level, "s1": 1, "lo": 0.0, "hi": 1.0} for n in counts]
 
 
 @pytest.mark.parametrize("rate_hz", [1, 10, 100, 1000, 5000])
@@ -31,3 +54,246 @@ def test_entries_move_few_times_however_long_a_track_grows(rate_hz: int) -> None
         moved += total
     assert moved < 8 * came
     assert len(headers) < 20 + 4 * came / POLICY.part_entries
+
+
+# ---------------------------------------------------------------- a store whose compactions can be looked at
+
+
+class Series:
+    """A store on a database in memory; what was written is known in its order."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.database = Database(World(1))
+        count = itertools.count()
+        self.tables = Tables(self.database, monotonic=lambda: 0.0, new_id=lambda: f"{next(count):016x}")
+        self.tables.create_indexes()
+        reader = Reader(self.tables)
+        self.store = MongoStore(self.tables, reader, "ada/model/run")
+        self.compactor = Compactor(self.tables, reader, Policy(**policy))
+        self.written: list[Entry] = []
+        self.losses: list[Entry] = []
+        self.batches = 0
+
+    def append(self, entries: list[Entry], losses: list[Entry] | None = None) -> None:
+        """One batch."""
+        self.batches += 1
+        self.written += entries
+        self.losses += losses or []
+        timed = [(1, entry) for entry in entries] + [(2, entry) for entry in losses or []]
+        bodies = [encode_body((track, e["timestamp"], {k: e[k] for k in e if k != "timestamp"})) for track, e in timed]
+        self.store.append(Batch("w", self.batches, TRACKS, bodies))
+
+    def remove(self, low: float, high: float) -> None:
+        """Delete a window."""
+        self.store.remove_window(STATE, low, high)
+        self.written = [entry for entry in self.written if not low <= entry["timestamp"] <= high]
+
+    def compact(self, whole: bool = False) -> None:
+        """Merge what there is; what was merged goes at once."""
+        for doc in list(self.database["tracks"].docs.values()):
+            self.compactor.compact(doc, few=True, whole=whole)
+            headers = self.tables.live(doc["_id"])
+            self.tables.stub([name for header in headers for name in header.get("of", ())], 0.0)
+            self.tables.mark_swept([header["_id"] for header in headers if "set" in header])
+
+    def read(self, track: Track = STATE) -> list[Entry]:
+        """All entries."""
+        return [entry for block in self.store.read(track, Window()) for entry in block]
+
+    def live(self) -> list[dict[str, Any]]:
+        """The live headers."""
+        return [doc for doc in self.database["segments"].docs.values() if doc["st"] == "live"]
+
+    def kept(self) -> list[tuple[Any, ...]]:
+        """What is stored of each live segment: its header's fields and its body."""
+        found = ({k: v for k, v in head.items() if k not in ("size", "crc", "raw", "chunks")} for head in self.live())
+        return sorted(((head["_id"], head, repr(self.entries(head))) for head in found), key=lambda one: one[0])
+
+    def entries(self, header: dict[str, Any]) -> list[Entry]:
+        """The entries of one segment."""
+        whole = self.database["segments"].docs[header["_id"]]
+        blocks = Reader(self.tables).entries(whole, -math.inf, math.inf, None)
+        return [entry for block in blocks for entry in block]
+
+
+def same(entries: list[Entry]) -> list[bytes]:
+    """Entries in a form that is equal for equal ones only: 1 and 1.0 differ, NaN is itself, no order of fields."""
+    return [parts._packed(entry) for entry in entries]
+
+
+# ---------------------------------------------------------------- quick and slow
+
+
+def number(dice: random.Random) -> Any:
+    """A number that is awkward somewhere."""
+    floats = [dice.uniform(-1e3, 1e3), math.nan, math.inf, -0.0, 5e-324, 1e300]
+    return dice.choice([dice.choice(floats), dice.randrange(-5, 300), (1 << 53) + 1, -(1 << 40), (1 << 64) - 1])
+
+
+def template(dice: random.Random) -> dict[str, Any]:
+    """The fields of a batch: kinds of values by name, few names, so that kinds meet in one column."""
+    kinds = {
+        "float": lambda: dice.uniform(-9, 9),
+        "special": lambda: dice.choice([math.nan, -0.0, math.inf, 0.5]),
+        "int": lambda: dice.randrange(1 << 16, 1 << 31),
+        "small": lambda: 7,
+        "large": lambda: dice.randrange(1 << 62, 1 << 64),
+        "negative": lambda: -dice.randrange(1 << 40, 1 << 60),
+        "any": lambda: number(dice),
+        "bool": lambda: dice.random() < 0.5,
+        "none": lambda: None,
+        "text": lambda: "grasp",
+        "word": lambda: dice.choice(["a", "bb", "\N{SNOWMAN}"]),
+        "vector": lambda: [dice.uniform(-9, 9) for _ in range(3)],
+        "ints": lambda: [dice.randrange(1 << 16, 1 << 20) for _ in range(2)],
+        "mixed": lambda: [1.5, 70_000],
+        "matrix": lambda: [[dice.random(), 0.5], [1.0, 2.0]],
+        "ragged": lambda: [0.5] * dice.randrange(4),
+        "empty": lambda: dice.choice([[], {}]),
+        "pose": lambda: {"x": dice.random(), "at": [dice.random()], "ok": True, "none": None},
+    }
+    names = dice.sample(["q", "x", "timestamp:null", "n", "ml_dash:exact"], dice.randrange(4))
+    return {name: kinds[dice.choice(list(kinds))] for name in names}
+
+
+def batch_of(dice: random.Random, start: float) -> list[Entry]:
+    """Entries that may look alike, in any order of time."""
+    fields, count = template(dice), dice.choice([1, 5, 20, 40])
+    made = [{"timestamp": start + n, **{name: make() for name, make in fields.items()}} for n in range(count)]
+    if dice.random() < 0.2:
+        made[dice.randrange(count)].update(x=number(dice))
+    if dice.random() < 0.1:
+        dice.shuffle(made)
+    if dice.random() < 0.2:
+        made += [{**one, "again": dice.random()} for one in made[:3]]
+    return made
+
+
+def grown(seed: int) -> Series:
+    """A series that was written and compacted in turns; late, repeated and deleted entries among its batches."""
+    dice = random.Random(seed)
+    series, time = Series(part_entries=dice.choice([30, 70, 1000]), min_segments=2), 0.0
+    layout = dice.randrange(1 << 30)
+    for _ in range(dice.randrange(2, 12)):
+        again = random.Random(layout) if dice.random() < 0.5 else dice  # some batches look like each other
+        entries = batch_of(again, time + dice.choice([0.0, 0.0, 0.0, -10.0, -30.5]))
+        series.append(entries, [{"timestamp": 1.0, "loss": number(dice)} for _ in range(dice.randrange(3))])
+        time = max(entry["timestamp"] for entry in entries) + dice.choice([0.0, 1.0])
+        if dice.random() < 0.1:
+            series.remove(time - 20.0, time - 10.0)
+        if dice.random() < 0.3:
+            series.compact(whole=dice.random() < 0.3)
+    series.compact()
+    return series
+
+
+def slowly(make: Callable[[], Any]) -> Any:
+    """The same with every entry decoded and looked at by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "alike_block", lambda block: None)
+        patch.setattr(parts, "rows_of", lambda table: None)
+        patch.setattr(parts, "_is_sure", lambda columns, name, field: False)
+        return make()
+
+
+@given(st.integers(0, 1 << 30))
+@settings(max_examples=150, deadline=None)
+def test_quick_and_slow_store_the_same(seed: int) -> None:
+    """Whatever is merged, parts hold what was written, and exactly what decoding each entry would have made of it."""
+    quick, slow = grown(seed), slowly(lambda: grown(seed))
+    assert same(quick.read()) == same(merge(quick.written))
+    assert same(quick.read(LOSS)) == same([{"index": n, **entry} for n, entry in enumerate(quick.losses)])
+    assert quick.kept() == slow.kept()
+    assert all(header["lv"] > 0 for header in quick.live())
+
+
+def states(count: int, first: int = 0) -> list[Entry]:
+    """A robot's state at 100 Hz."""
+    return [
+        {"timestamp": n / 100, "q": [math.sin(n + k) for k in range(7)], "grip": n % 2 == 0, "phase": "reach", "n": n}
+        for n in range(first, first + count)
+    ]
+
+
+def alike_series() -> Series:
+    """Batches of alike entries, twice compacted."""
+    series = Series(part_entries=2_000, min_segments=2)
+    for first in range(0, 3_000, 100):
+        series.append(states(100, 70_000 + first))
+        if first == 900:
+            series.compact()
+    return series
+
+
+def test_alike_entries_are_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of alike entries, and parts of them, become parts as columns: nothing else here would show it."""
+    series = alike_series()
+    assert {header["enc"] for header in series.live()} == {BLOCKS, PARQUET}
+
+    def refuse(*given: Any) -> Any:
+        raise AssertionError("entries were decoded")
+
+    with monkeypatch.context() as patch:
+        for module, name in ((parts, "decoded"), (undecoded, "decoded"), (parts, "_entries"), (inputs, "unpacked")):
+            patch.setattr(module, name, refuse)
+        series.compact(whole=True)
+    assert [header["n"] for header in series.live()] == [2_000, 1_000]
+    assert series.read() == series.written
+
+
+def test_parts_are_the_bytes_that_decoding_would_have_given() -> None:
+    """The quick way writes the very file: not one byte more."""
+    quick, slow = alike_series(), slowly(alike_series)
+    quick.compact(whole=True)
+    slowly(lambda: slow.compact(whole=True))
+    assert quick.database["bodies"].docs == slow.database["bodies"].docs
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def large_ones() -> Iterator[list[Entry]]:
+    """Batches of entries of 100 kB."""
+    for first in range(0, 800, 20):
+        yield [{"timestamp": n * 1.0, "image": [n * 0.5] * 11_000, "n": n} for n in range(first, first + 20)]
+
+
+def test_memory_is_bounded_whatever_the_entries_are() -> None:
+    """80 MB of large entries, which would be one part, become several, and only some of them are in memory at once."""
+    series = Series()
+    for entries in large_ones():
+        series.append(entries)
+        series.written.clear()
+    series.compact()  # once before it counts: what is imported stays
+    with peak_growth() as grown:
+        for doc in list(series.database["tracks"].docs.values()):
+            series.compactor._merge(doc, series.tables.live(doc["_id"]), [])
+    assert grown.size < 128 * MIB
+    assert all(header["raw"] < PART_BYTES + 4 * MIB for header in series.live() if header["lv"])
+    expected = (entry for entries in large_ones() for entry in entries)
+    assert all(found == wanted for found, wanted in zip(series.read(), expected, strict=True))
+
+
+def test_what_no_parquet_file_holds_stays_msgpack() -> None:
+    """Entries nested too deeply for any column are kept as they were, bodies that are alike among them."""
+    deep: Any = 1.0
+    for _ in range(400):
+        deep = {"a": deep}
+    series = Series()
+    series.append([{"timestamp": n * 1.0, "x": 0.5} for n in range(20)])
+    series.append([{"timestamp": 100.0, **{f"{n}": deep for n in range(3)}}, {"timestamp": 101.0, "x": 1}])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "stream_parquet", lambda *given: (_ for _ in ()).throw(ValueError("no part")))
+        series.compact()
+    assert [header["enc"] for header in series.live()] == [MSGPACK]
+    assert series.read() == series.written
+
+
+def test_a_damaged_body_is_never_compacted() -> None:
+    """What was changed in the database stops the compaction; nothing is replaced by it."""
+    series = alike_series()
+    header = next(header for header in series.live() if header["enc"] == BLOCKS)
+    series.database["bodies"].docs[header["bid"]]["body"] += b"\0"
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        series.compact()
+    assert any(one["_id"] == header["_id"] for one in series.live())

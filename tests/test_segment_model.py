@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from ml_dash.stores.mongo_reader import Reader
 from ml_dash.stores.mongo_tables import Tables
 from ml_dash.stores.parts import positioned
 from ml_dash.stores.segments import rank
+from ml_dash.stores.undecoded import Packed, Run, decoded
 from ml_dash.stores.upkeep import Upkeep
 from simulation import Actor, Bucket, Database, Faults, World
 
@@ -49,14 +51,17 @@ POLICY = Policy(
 class PlainCodec:
     """Parts as msgpack: what is tested here is the order of events."""
 
-    def encode(self, entries: Sequence[Entry]) -> bytes:
-        return msgspec.msgpack.encode(entries)
+    def encode(self, blocks: Sequence[Run | Packed]) -> bytes:
+        return msgspec.msgpack.encode([entry for block in blocks for entry in decoded(block)])
 
     def read(
         self, file: bytes, start: float, end: float, columns: Sequence[str] | None, *, first: int | None = None
     ) -> Iterator[list[Entry]]:
         entries = msgspec.msgpack.decode(file)
         yield entries if first is None else positioned(entries, first)
+
+    def runs(self, file: bytes, *, first: int | None = None) -> Iterator[Run]:
+        return self.read(file, -math.inf, math.inf, None, first=first)
 
 
 class Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,12 +166,14 @@ class Block:
     """The columns of one block, each in the type this block alone needs.
 
     `arrays` holds them, `timestamp` among them; `masks` says where a null was recorded, for fields that have any.
+    `proven` are the fields of which the arrays hold each value as it was, so that no look at the values is needed.
     """
 
     count: int
     seen: dict[str, Seen]
     arrays: dict[str, Any]
     masks: dict[str, Any]
+    proven: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
     def of_entries(cls, entries: Sequence[Entry]) -> Block:
@@ -181,6 +184,8 @@ class Block:
             kind = storable(seen.kind)
             if kind is JSON:
                 array = texts(_told_apart(name, column, entries))
+            elif array is not None:
+                block.proven.add(name)
             block.seen[name] = seen
             block.arrays[name] = array if array is not None else _typed(column.values, arrow_type(kind))
             if seen.nulls:
@@ -189,10 +194,14 @@ class Block:
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, Column]) -> Block:
-        """Columns that were parsed as such: every entry has each of them, none as null."""
+        """Columns that were parsed as such: every entry has each of them, and as null each or none."""
+        pa = import_pyarrow()
         count = len(columns["timestamp"].values)
-        seen = {name: Seen(column.kind, count) for name, column in columns.items() if name != "timestamp"}
-        return cls(count, seen, {name: column.values for name, column in columns.items()}, {})
+        nulls = {name for name, column in columns.items() if column.kind is NULL}
+        seen = {name: Seen(column.kind, count, count * (name in nulls)) for name, column in columns.items()}
+        seen.pop("timestamp")
+        masks = {name: pa.repeat(True, count) for name in nulls}
+        return cls(count, seen, {name: column.values for name, column in columns.items()}, masks, set(columns))
 
     @classmethod
     def of_table(cls, table: pa.Table) -> Block:
@@ -212,6 +221,7 @@ class Block:
         for name, mask in block.masks.items():
             block.seen[name].nulls = mask.true_count
             block.seen[name].present += mask.true_count
+        block.proven = set(block.arrays)
         return block
 
     def column(self, field: pa.Field) -> Any:

@@ -14,13 +14,13 @@ takes the way entry by entry. The lines must be known to be JSON; the index of t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..entry import MAX_EXACT_INT
 from ..line import from_line
-from .kinds import BOOL, FLOAT, MAX_LEVELS, TEXT, AnyKind, Integers, Lists, Structs, is_deep
+from .kinds import BOOL, FLOAT, MAX_LEVELS, NULL, TEXT, AnyKind, Integers, Lists, Structs, is_deep
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -255,18 +255,38 @@ def _columns(entry: dict[str, Any], cells: Sequence[Cell], arrays: list[pa.Array
     """The fields of the first line's entry, filled with the values of all lines."""
     if not all(_is_exact(cell, array) for cell, array in zip(cells, arrays, strict=True)):
         return None
-    feed = iter(zip(cells, arrays, strict=True))
+    found = assemble(entry, zip((cell.type for cell in cells), arrays, strict=True))
+    if found is None:
+        return None
+    stamps = found["timestamp"]
+    if stamps.kind is not FLOAT:
+        import pyarrow as pa
+
+        found["timestamp"] = Column(FLOAT, stamps.values.cast(pa.float64()))
+    return found
+
+
+Leaf = tuple[type, Any]
+"""The type of one plain value inside an entry, and the array of its values over all entries."""
+
+
+def assemble(entry: dict[str, Any], leaves: Iterable[Leaf]) -> dict[str, Column] | None:
+    """The fields of an entry that stands for all, filled with the values of all.
+
+    Args:
+        entry: no list of it is empty, nor any dict.
+        leaves: one for each of its plain values, in their order; None is one only outside of lists.
+
+    Returns:
+        None where a list holds anything but numbers, or is no regular array of them.
+    """
+    feed = iter(leaves)
     found: dict[str, Column] = {}
     for name, value in entry.items():
         column = _assemble(value, feed)
         if column is None:
             return None
         found[name] = column
-    stamps = found["timestamp"]
-    if stamps.kind is not FLOAT:
-        import pyarrow as pa
-
-        found["timestamp"] = Column(FLOAT, stamps.values.cast(pa.float64()))
     return found
 
 
@@ -280,25 +300,25 @@ def _is_exact(cell: Cell, array: pa.Array) -> bool:
     return bool(bounds["min"].as_py() > -MAX_EXACT_INT and bounds["max"].as_py() < MAX_EXACT_INT)
 
 
-def _assemble(value: Any, feed: Any) -> Column | None:
+def _assemble(value: Any, feed: Iterator[Leaf]) -> Column | None:
     if type(value) is list:
         return _assemble_list(value, feed)
     if type(value) is dict:
         return _assemble_struct(value, feed)
-    cell, array = next(feed)
-    return Column(_kind(cell, array), array)
+    leaf, array = next(feed)
+    return Column(_kind(leaf, array), array)
 
 
-def _kind(cell: Cell, array: pa.Array) -> AnyKind:
-    if cell.type is not int:
-        return {float: FLOAT, bool: BOOL, str: TEXT}[cell.type]
+def _kind(leaf: type, array: pa.Array) -> AnyKind:
+    if leaf is not int:
+        return {float: FLOAT, bool: BOOL, str: TEXT, type(None): NULL}[leaf]
     import pyarrow.compute as pc
 
     bounds = pc.min_max(array).as_py()
     return Integers(bounds["min"], bounds["max"])
 
 
-def _assemble_struct(value: dict[str, Any], feed: Any) -> Column | None:
+def _assemble_struct(value: dict[str, Any], feed: Iterator[Leaf]) -> Column | None:
     import pyarrow as pa
 
     parts = [_assemble(item, feed) for item in value.values()]
@@ -309,7 +329,7 @@ def _assemble_struct(value: dict[str, Any], feed: Any) -> Column | None:
     return Column(Structs(fields), pa.StructArray.from_arrays([part.values for part in sound], names=list(value)))
 
 
-def _assemble_list(value: list[Any], feed: Any) -> Column | None:
+def _assemble_list(value: list[Any], feed: Iterator[Leaf]) -> Column | None:
     """A list of numbers, also nested, as fixed-size lists; None for lists of anything else."""
     import numpy as np
     import pyarrow as pa
@@ -318,7 +338,7 @@ def _assemble_list(value: list[Any], feed: Any) -> Column | None:
     if shape is None:
         return None
     parts = [next(feed) for _ in range(int(np.prod(shape)))]
-    types = {cell.type for cell, _ in parts}
+    types = {leaf for leaf, _ in parts}
     if not types <= {int, float}:
         return None
     kind = FLOAT if float in types else _widest(parts)
@@ -342,7 +362,7 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return None if shapes or inner is None else (len(value), *inner)
 
 
-def _widest(parts: list[tuple[Cell, pa.Array]]) -> AnyKind:
-    bounds = [_kind(cell, array) for cell, array in parts]
+def _widest(parts: list[Leaf]) -> AnyKind:
+    bounds = [_kind(leaf, array) for leaf, array in parts]
     integers = [kind for kind in bounds if isinstance(kind, Integers)]
     return Integers(min(kind.low for kind in integers), max(kind.high for kind in integers))

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .. import zstd
-from ..store import MERGED, Entry
-from .merging import current, is_hit, merged_blocks, overlapping, without_cuts
+from .gathering import PART_BYTES, Part, parts_of
+from .inputs import Inputs
+from .merging import current, is_hit, merged_runs, overlapping, without_cuts
 from .mongo_driver import Doc
 from .mongo_reader import BodyGone, Reader
 from .mongo_tables import Tables
@@ -30,14 +31,10 @@ from .segments import (
     PARQUET,
     Header,
     chunks,
-    describe_part,
     encode_entries,
     rank,
     received,
 )
-
-MAX_PART_BYTES = 12 << 20
-"""A larger part is halved, so that it is one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,63 +140,38 @@ class Compactor:
         }  # fmt: skip
         replaced = [name for header in inputs for name in (header["_id"], *header.get("of", ()))]
         try:
-            self._publish(doc, stamp, self._parts(inputs, cuts), replaced)
+            self._publish(stamp, self._parts(doc["kind"], inputs, cuts), replaced)
         except BodyGone:
             return False
         return True
 
-    def _parts(self, inputs: Sequence[Header], cuts: Sequence[Header]) -> Iterator[list[Entry]]:
+    def _parts(self, kind: str, inputs: Sequence[Header], cuts: Sequence[Header]) -> Iterator[Part]:
         """The merged entries, a part at a time."""
+        source = Inputs(self._tables, self._reader, self._codec, inputs)
+        runs = merged_runs(inputs, lambda header: without_cuts(header, source.load(header), cuts))
+        return parts_of(kind, runs, self._policy.part_entries)
 
-        def load(header: Header) -> Iterator[list[Entry]]:
-            blocks = self._reader.entries(header, -MAX_POSITION, MAX_POSITION, None)
-            return without_cuts(header, blocks, cuts)
-
-        part: list[Entry] = []
-        for block in merged_blocks(inputs, load):
-            part += block
-            while len(part) >= self._policy.part_entries:
-                yield part[: self._policy.part_entries]
-                part = part[self._policy.part_entries :]
-        if part:
-            yield part
-
-    def _publish(self, doc: Doc, stamp: Header, parts: Iterator[list[Entry]], replaced: list[str]) -> None:
+    def _publish(self, stamp: Header, parts: Iterator[Part], replaced: list[str]) -> None:
         """Insert the parts one after the other; the last one says that the set is whole and what it replaces."""
         written: list[tuple[Header, bytes]] = []
         number = 0
-        for entries in parts:
-            for header, body in self._encoded(doc["kind"], entries):
-                if written:
-                    self._insert(stamp, number, *written.pop(), {})
-                    number += 1
-                written.append((header, body))
+        for part in parts:
+            if written:
+                self._insert(stamp, number, *written.pop(), {})
+                number += 1
+            written.append(self._encoded(part))
         closing = {"parts": number + 1, "of": replaced}
-        if written:
-            self._insert(stamp, number, *written.pop(), closing)
-        else:
-            self._insert(stamp, 0, *_nothing(), closing)
+        self._insert(stamp, number, *(written.pop() if written else _nothing()), closing)
 
-    def _encoded(self, kind: str, entries: list[Entry]) -> Iterator[tuple[Header, bytes]]:
-        """A part and its header, halved until it fits a document."""
-        plain = entries if kind == MERGED else [entry["entry"] for entry in entries]
-        extra, body = self._encoded_body(plain)
-        if len(body) > MAX_PART_BYTES and len(entries) > 1:
-            middle = len(entries) // 2
-            yield from self._encoded(kind, entries[:middle])
-            yield from self._encoded(kind, entries[middle:])
-            return
-        ends = {"lo": entries[0]["timestamp"], "hi": entries[-1]["timestamp"]}
-        yield {**describe_part(kind, plain), **ends, **extra, "size": len(body), "crc": zlib.crc32(body)}, body
-
-    def _encoded_body(self, entries: list[Entry]) -> tuple[Header, bytes]:
-        """A part; what Parquet cannot hold exactly is kept as it was written."""
+    def _encoded(self, part: Part) -> tuple[Header, bytes]:
+        """The part's header and body; what Parquet cannot hold exactly is kept as it was written."""
         try:
-            return {"enc": PARQUET, "raw": 0}, self._codec.encode(entries)
+            enc, raw, body = PARQUET, part.raw, self._codec.encode(part.blocks())
         except NoPart as error:
             log.info("a part stays %s: %s", MSGPACK, error)
-        raw = encode_entries(entries)
-        return {"enc": MSGPACK, "raw": len(raw)}, zstd.compress(raw)
+            entries = part.encoded()
+            enc, raw, body = MSGPACK, len(entries), zstd.compress(entries)
+        return {**part.header(), "enc": enc, "raw": raw, "size": len(body), "crc": zlib.crc32(body)}, body
 
     def _insert(self, stamp: Header, number: int, header: Header, body: bytes, closing: Header) -> None:
         """Body first, then the header that makes it visible."""
@@ -253,4 +225,6 @@ def with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header
 
 
 def _is_large(header: Header, policy: Policy) -> bool:
-    return bool(header["lv"]) and (2 * header["n"] >= policy.part_entries or 4 * header["size"] >= MAX_PART_BYTES)
+    """Whether a part has half of what it may have, in entries or bytes."""
+    bytes_of = max(header["raw"], 2 * header["size"])
+    return bool(header["lv"]) and (2 * header["n"] >= policy.part_entries or 2 * bytes_of >= PART_BYTES)

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..entry import merge
 from ..store import Entry
 from .segments import Header, Rank, following, rank
+from .undecoded import Run, decoded, ends, part_of, place_in
 
 Load = Callable[[Header], Iterator[list[Entry]]]
 """The entries of one segment in ascending blocks; reading one may fail with whatever the caller's plan is for that."""
+LoadRuns = Callable[[Header], Iterator[Run]]
+"""The same, not necessarily decoded."""
 
 
-def _position(entry: Entry) -> float:
-    return entry["timestamp"]  # type: ignore[no-any-return]
+class _Open:
+    """One segment being read: the run at hand, and what comes after it."""
 
-
-class _Run:
-    """One segment being read: the block at hand, and what comes after it."""
-
-    def __init__(self, header: Header, blocks: Iterator[list[Entry]]) -> None:
+    def __init__(self, header: Header, runs: Iterator[Run]) -> None:
         self.rank = rank(header)
-        self._blocks = blocks
-        self.block: list[Entry] = []
-        self.next_block()
+        self._runs = runs
+        self.run: Run = []
+        self.next_run()
 
-    def next_block(self) -> bool:
-        """Go on to the next block that has entries; False at the end."""
-        self.block = next((block for block in self._blocks if block), [])
-        return bool(self.block)
+    def next_run(self) -> None:
+        """Go on to the next run that has entries; an empty one at the end."""
+        self.run = next((run for run in self._runs if len(run)), [])
 
-    def take(self, last: float) -> list[Entry]:
-        """The entries up to a position, which leave the block."""
-        place = bisect_right(self.block, last, key=_position)
-        taken = self.block[:place]
-        self.block = self.block[place:]
-        if not self.block:
-            self.next_block()
+    @property
+    def last(self) -> float:
+        """The last position at hand."""
+        return ends(self.run)[1]
+
+    def take(self, last: float) -> Run:
+        """The entries up to a position, which leave the run."""
+        place = place_in(self.run, last, behind=True)
+        taken, self.run = part_of(self.run, 0, place), part_of(self.run, place, len(self.run))
+        if not len(self.run):
+            self.next_run()
         return taken
 
 
@@ -49,42 +50,48 @@ def merged_blocks(headers: Iterable[Header], load: Load) -> Iterator[list[Entry]
         headers: segments in any order.
         load: reads one segment; called when the merge reaches its first position.
     """
-    pending = sorted(headers, key=_lowest, reverse=True)
-    active: list[_Run] = []
+    return map(decoded, merged_runs(headers, load))
+
+
+def merged_runs(headers: Iterable[Header], load: LoadRuns) -> Iterator[Run]:
+    """The same, with nothing decoded that overlaps with nothing else."""
+    pending = sorted(headers, key=lowest, reverse=True)
+    active: list[_Open] = []
     while pending or active:
         if not active:
             _begin(pending, active, load)
             continue
         # Whatever lies up to here is at hand in every segment that could hold it.
-        safe = min(run.block[-1]["timestamp"] for run in active)
+        safe = min(one.last for one in active)
         if pending and pending[-1]["lo"] <= safe:
             _begin(pending, active, load)
             continue
-        block = _take(active, safe)
-        active = [run for run in active if run.block]
-        yield block
+        run = _take(active, safe)
+        active = [one for one in active if len(one.run)]
+        yield run
 
 
-def _lowest(header: Header) -> float:
+def lowest(header: Header) -> float:
+    """The first position of a segment: merging reads segments in this order."""
     return header["lo"]  # type: ignore[no-any-return]
 
 
-def _begin(pending: list[Header], active: list[_Run], load: Load) -> None:
+def _begin(pending: list[Header], active: list[_Open], load: LoadRuns) -> None:
     header = pending.pop()
-    run = _Run(header, load(header))
-    if run.block:
-        active.append(run)
+    one = _Open(header, load(header))
+    if len(one.run):
+        active.append(one)
 
 
-def _take(active: Sequence[_Run], last: float) -> list[Entry]:
-    parts = [(run.rank, part) for run in active if (part := run.take(last))]
+def _take(active: Sequence[_Open], last: float) -> Run:
+    parts = [(one.rank, part) for one in active if len(part := one.take(last))]
     if len(parts) == 1:
         return parts[0][1]
     parts.sort(key=_by_rank)
-    return merge(entry for _, part in parts for entry in part)
+    return merge(entry for _, part in parts for entry in decoded(part))
 
 
-def _by_rank(part: tuple[Rank, list[Entry]]) -> Rank:
+def _by_rank(part: tuple[Rank, Run]) -> Rank:
     return part[0]
 
 
@@ -97,19 +104,18 @@ def within(blocks: Iterable[list[Entry]], start: float, end: float) -> Iterator[
         if block and block[0]["timestamp"] > end:
             return
         if block and (block[0]["timestamp"] < start or block[-1]["timestamp"] > end):
-            first = bisect_left(block, start, key=_position)
-            block = block[first : bisect_right(block, end, key=_position)]
+            block = block[place_in(block, start, behind=False) : place_in(block, end, behind=True)]
         yield block
 
 
-def without_cuts(header: Header, blocks: Iterable[list[Entry]], cuts: Sequence[Header]) -> Iterator[list[Entry]]:
-    """A segment's blocks without what was deleted after it was written."""
+def without_cuts(header: Header, runs: Iterable[Run], cuts: Sequence[Header]) -> Iterator[Run]:
+    """A segment's runs without what was deleted after it was written."""
     later = [cut for cut in cuts if cut["s1"] > header["s1"]]
     hit = [cut for cut in later if cut["lo"] <= header["hi"] and cut["hi"] >= header["lo"]]
-    for block in blocks:
+    for run in runs:
         for cut in hit:
-            block = [entry for entry in block if not cut["lo"] <= entry["timestamp"] <= cut["hi"]]
-        yield block
+            run = [entry for entry in decoded(run) if not cut["lo"] <= entry["timestamp"] <= cut["hi"]]
+        yield run
 
 
 # ---------------------------------------------------------------- headers among each other
@@ -152,7 +158,7 @@ def count(headers: Sequence[Header], load: Load) -> int:
     """How many positions the segments hold together; reads only where two of them really overlap."""
     total, reach = 0, float("-inf")
     cluster: list[Header] = []
-    for header in sorted(headers, key=_lowest):
+    for header in sorted(headers, key=lowest):
         if cluster and header["lo"] > reach:
             total, cluster = total + _cluster(cluster, load), []
         cluster.append(header)

@@ -32,6 +32,7 @@ from .segments import (
     may_hold,
     united_types,
 )
+from .undecoded import decoded
 
 PLAN_S = 20.0
 PLANS = 5
@@ -133,7 +134,7 @@ class Reader:
         if header["enc"] == PARQUET:
             whole = low <= header["lo"] and high >= header["hi"]
             try:
-                yield from self._codec.read(self._file(header, whole), low, high, columns, first=first)
+                yield from self._codec.read(self.file(header, whole), low, high, columns, first=first)
             except FileNotFoundError:  # at the first byte of the object, or at a later one
                 raise BodyGone(header) from None
             return
@@ -143,7 +144,7 @@ class Reader:
         entries = decode_entries(header, body)
         yield entries if first is None else positioned(entries, first)
 
-    def _file(self, header: Header, whole: bool) -> Any:
+    def file(self, header: Header, whole: bool) -> Any:
         """The bytes of a part, or its object or documents as a file of which only what is read is fetched."""
         archived = header.get("obj")
         if archived is not None:
@@ -241,4 +242,4 @@ class _Load:
 
     def __call__(self, header: Header) -> Iterator[list[Entry]]:
         blocks = self._reader.entries(header, self._low, self._high, self._columns)
-        return within(without_cuts(header, blocks, self._cuts), self._low, self._high)
+        return within(map(decoded, without_cuts(header, blocks, self._cuts)), self._low, self._high)

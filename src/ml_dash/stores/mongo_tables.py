@@ -234,6 +234,11 @@ class Tables:
             return None
         return b"".join(bytes(part["body"]) for part in parts)
 
+    def small_bodies(self, headers: Sequence[Header]) -> dict[str, bytes]:
+        """The bodies of several segments that are one document each, by their ids; those that went are missing."""
+        found = self.bodies.find({"_id": {"$in": [header["bid"] for header in headers]}})
+        return {doc["_id"]: bytes(doc["body"]) for doc in found}
+
     def chunk(self, header: Header, number: int) -> bytes | None:
         """One document's share of a segment's body, checked; None where it went."""
         part = self.bodies.find_one({"_id": chunk_id(header["bid"], number)})

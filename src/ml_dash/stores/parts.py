@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
 
-from ..formats.arrow import entries_from_table, from_text, import_pyarrow, null_of, table_from_entries, to_text
+from ..formats.arrow import (
+    Typing,
+    entries_from_table,
+    from_text,
+    import_pyarrow,
+    is_json,
+    null_of,
+    python_values,
+    to_text,
+)
+from ..formats.blocks import Block
 from ..formats.parquet import stream_parquet
 from ..store import Entry
+from .undecoded import Packed, Run, TableRows, decoded, rows_of, typed
 
 ROW_GROUP_ENTRIES = 8192
 """A window costs at least one row group; about a MiB of robot state."""
+ROW_GROUP_BYTES = 8 << 20
+"""Of large entries fewer make a row group, by their size as columns."""
+PIECE_BYTES = 2 << 20
+"""Rows that are decoded at a time, by their size as columns."""
+KEPT_BYTES = 32 << 20
+"""Columns that are kept from the look at their types until they are written; what is beyond is made twice."""
 
 
 EXACT = b"ml_dash.exact"
@@ -24,7 +41,7 @@ EXACT = b"ml_dash.exact"
 class Codec(Protocol):
     """How parts become bytes, and bytes entries again."""
 
-    def encode(self, entries: Sequence[Entry]) -> bytes:
+    def encode(self, blocks: Sequence[Run | Packed]) -> bytes:
         """The bytes of a part; raises NoPart where it cannot hold the entries without loss."""
         ...
 
@@ -34,13 +51,17 @@ class Codec(Protocol):
         """The entries that reach into a window, as `read_part`."""
         ...
 
+    def runs(self, file: Any, *, first: int | None = None) -> Iterator[Run]:
+        """All entries, as `runs_of_part`."""
+        ...
+
 
 class ParquetCodec:
     """Parts as Parquet files."""
 
-    def encode(self, entries: Sequence[Entry]) -> bytes:
+    def encode(self, blocks: Sequence[Run | Packed]) -> bytes:
         """As `encode_part`."""
-        return encode_part(entries)
+        return encode_part(*blocks)
 
     def read(
         self, file: Any, start: float, end: float, columns: Sequence[str] | None, *, first: int | None = None
@@ -48,13 +69,20 @@ class ParquetCodec:
         """As `read_part`."""
         return read_part(file, start, end, columns, first=first)
 
+    def runs(self, file: Any, *, first: int | None = None) -> Iterator[Run]:
+        """As `runs_of_part`."""
+        return runs_of_part(file, first=first)
+
 
 class NoPart(ValueError):
     """Entries that no Parquet file holds without loss."""
 
 
-def encode_part(entries: Sequence[Entry]) -> bytes:
+def encode_part(*blocks: Run | Packed) -> bytes:
     """Entries as one Parquet file of small row groups; every value comes back with its type, which is checked here.
+
+    Args:
+        blocks: the entries in order; a few at a time are decoded, if they are not already.
 
     Raises:
         NoPart: no Parquet file can hold them (nested too deeply, names too many).
@@ -62,23 +90,71 @@ def encode_part(entries: Sequence[Entry]) -> bytes:
     import pyarrow as pa
 
     try:
-        table = table_from_entries(list(entries))
-        table = _with_exact(table, entries)
-        return _written(table)
+        return _written([_Typed(block) for block in blocks])
     except (RecursionError, pa.ArrowException, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise NoPart(f"{type(error).__name__}: {error}") from error
 
 
-def _with_exact(table: Any, entries: Sequence[Entry]) -> Any:
-    """The table, with a text column of the fields that the typed columns give back differently; often with none."""
-    texts = [_difference(*pair) for pair in zip(entries, entries_from_table(table), strict=True)]
-    if not any(texts):
-        return table
-    pa = import_pyarrow()
-    name = "ml_dash:exact"
-    while name in table.column_names:
-        name += ":"
-    return table.append_column(pa.field(name, pa.string(), metadata={EXACT: b"json"}), pa.array(texts, pa.string()))
+class _Typed:
+    """A block of entries, and its columns while there is room for them."""
+
+    def __init__(self, entries: Run | Packed) -> None:
+        self.entries, self.texts = entries, list[str | None]()
+        self._columns: Block | None = None
+
+    def columns(self) -> Block:
+        """The entries as columns."""
+        return self._columns or typed(self.entries)
+
+    def look(self, typing: Typing, room: int) -> int:
+        """Learn the types; the bytes of the columns if they are kept, which fit the room."""
+        columns = typed(self.entries)
+        typing.include(columns.count, columns.seen)
+        size = sum(int(array.nbytes) for array in columns.arrays.values())
+        if size > room:
+            return 0
+        self._columns = columns
+        return size
+
+    def compare(self, schema: Any) -> bool:
+        """Find the `texts` of what a table of this schema gives back differently; whether there are any."""
+        columns = self.columns()
+        unsure = [name for name in columns.arrays if not _is_sure(columns, name, schema.field(name))]
+        if not unsure:
+            return False
+        entries = decoded(self.entries)
+        doubtful = {name for name in unsure if not _holds(columns, name, schema.field(name), entries)}
+        names = [field.name for field in schema if field.name in doubtful or null_of(field) in doubtful]
+        if names:
+            own = entries_from_table(self._table(columns, schema).select(names))
+            parts = ({name: value for name, value in entry.items() if name in doubtful} for entry in entries)
+            self.texts = [_difference(entry, found) for entry, found in zip(parts, own, strict=True)]
+        return any(self.texts)
+
+    def _table(self, columns: Block, schema: Any) -> Any:
+        pa = import_pyarrow()
+        return pa.Table.from_arrays([columns.column(field) for field in schema], schema=schema)
+
+    def table(self, schema: Any, exact: Any) -> Any:
+        """The rows of the part, and with them its column of texts if it has one."""
+        pa = import_pyarrow()
+        found = self._table(self.columns(), schema)
+        self._columns = None
+        if exact is None:
+            return found
+        return found.append_column(exact, pa.array(self.texts or [None] * len(found), pa.string()))
+
+
+def _is_sure(columns: Block, name: str, field: Any) -> bool:
+    """Whether a column gives back what it was made of, as its making shows."""
+    return name in columns.proven and not is_json(field) and columns.arrays[name].type == field.type
+
+
+def _holds(columns: Block, name: str, field: Any, entries: Sequence[Entry]) -> bool:
+    """Whether the values show that a column gives them back."""
+    if is_json(field) or columns.arrays[name].type != field.type:
+        return False
+    return _packed([entry.get(name) for entry in entries]) == _packed(python_values(columns.arrays[name]))
 
 
 _packed = msgspec.msgpack.Encoder(order="sorted").encode
@@ -93,11 +169,80 @@ def _difference(entry: Entry, found: Entry) -> str | None:
     return to_text({name: value for name, value in entry.items() if _packed(value) != _packed(found[name])})
 
 
-def _written(table: Any) -> bytes:
+def _written(blocks: Sequence[_Typed]) -> bytes:
+    """The file: first the types, then what they cannot say, then row group by row group."""
+    typing, room = Typing(), KEPT_BYTES
+    for block in blocks:
+        room -= block.look(typing, room)
+    schema = typing.schema()
+    differ = [block.compare(schema) for block in blocks]
+    exact = _exact_field(schema) if any(differ) else None
     sink = io.BytesIO()
-    slices = (table.slice(first, ROW_GROUP_ENTRIES) for first in range(0, table.num_rows, ROW_GROUP_ENTRIES))
-    stream_parquet(table.schema, slices, sink)
+    tables = (block.table(schema, exact) for block in blocks)
+    stream_parquet(schema if exact is None else schema.append(exact), _row_groups(tables), sink)
     return sink.getvalue()
+
+
+def _exact_field(schema: Any) -> Any:
+    """The text column of the fields that the typed columns give back differently; often there is none."""
+    pa = import_pyarrow()
+    name = "ml_dash:exact"
+    while name in schema.names:
+        name += ":"
+    return pa.field(name, pa.string(), metadata={EXACT: b"json"})
+
+
+def _row_groups(tables: Iterable[Any]) -> Iterator[Any]:
+    """The rows of some tables as tables of the size of a row group."""
+    pa = import_pyarrow()
+    held: list[Any] = []
+    for table in tables:
+        for piece in _cut(table, ROW_GROUP_ENTRIES - sum(map(len, held))):
+            held.append(piece)
+            if sum(map(len, held)) >= ROW_GROUP_ENTRIES or sum(one.nbytes for one in held) >= ROW_GROUP_BYTES:
+                yield pa.concat_tables(held).combine_chunks()
+                held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _cut(table: Any, room: int) -> Iterator[Any]:
+    """A table's rows, first as many as there is room for."""
+    yield table.slice(0, room)
+    for first in range(room, len(table), ROW_GROUP_ENTRIES):
+        yield table.slice(first, ROW_GROUP_ENTRIES)
+
+
+def runs_of_part(file: Any, *, first: int | None = None) -> Iterator[Run]:
+    """All entries of a part: rows of its table where these say all, else decoded; a sequence's under their indices."""
+    import pyarrow.parquet as parquet
+
+    source = import_pyarrow().BufferReader(file) if isinstance(file, bytes) else file
+    with parquet.ParquetFile(source, pre_buffer=True) as part:
+        for group in range(part.num_row_groups):
+            table = part.read_row_group(group, use_threads=False)
+            rows = _rows(table) if first is None else None
+            if rows is not None:
+                yield rows
+                continue
+            for piece in _pieces(table):
+                entries = _entries(piece)
+                yield entries if first is None else positioned(entries, first)
+                first = None if first is None else first + len(entries)
+
+
+def _rows(table: Any) -> TableRows | None:
+    """The rows, where the table alone says what is in them."""
+    marked = [field.name for field in table.schema if EXACT in (field.metadata or {})]
+    if any(table.column(name).null_count < len(table) for name in marked):
+        return None
+    return rows_of(table.drop_columns(marked))
+
+
+def _pieces(table: Any) -> Iterator[Any]:
+    """A table's rows, few enough at a time to be decoded."""
+    count = max(1, len(table) * PIECE_BYTES // max(table.nbytes, 1))
+    return (table.slice(first, count) for first in range(0, len(table), count))
 
 
 def read_part(

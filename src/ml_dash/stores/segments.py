@@ -8,7 +8,7 @@ A segment has a *header*, a small document that readers plan with, and a *body*,
               lo, hi   lowest and highest position: timestamps in a track, indices in a sequence
               n        entries                        f       [field, types, ...] in turns; None when very many
               w, b, p  writer, batch, piece of it     st      "live", "merged" (its entries are in another one), "cut"
-              enc      see below                      raw     bytes uncompressed (not of a part)
+              enc      see below                      raw     bytes uncompressed, of a part about
               size     bytes of the body              crc     CRC32 of the body
               bid      the body's id                  at      database time at which it was written
               a, z     sequences only: lowest and highest timestamp

@@ -13,13 +13,16 @@ Needs NumPy; without it nothing is ever alike.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from ..blocks import LEAST, Block, columns_of
 from ..columns import expand
 from ..entry import encode_body
+from ..store import Entry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +31,10 @@ MAX_LEVELS = 3
 _HEAD = 11
 """Bytes of an entry's body before its fields: the array's mark, the track's number, the timestamp."""
 _ENTRY, _FLOAT64 = 0x93, 0xCB
-_FALSE, _TRUE = 0xC2, 0xC3
+_NONE, _FALSE, _TRUE = 0xC0, 0xC2, 0xC3
 _NUMBERS = {0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 """The bytes behind the mark of each number that has a fixed width."""
+_CODES = {0xCB: "f8", 0xCC: "u1", 0xCD: "u2", 0xCE: "u4", 0xCF: "u8", 0xD0: "i1", 0xD1: "i2", 0xD2: "i4", 0xD3: "i8"}
 _FIXED, _FREE, _BOOL = 0xFF, 0x00, 0xFE
 """Which bits of a byte are the same in every body."""
 _FLOATS = {"d": "<f8", "f": "<f4"}
@@ -39,6 +43,17 @@ _TIMESTAMP = b"\xa9timestamp"
 
 class _Unlike(Exception):
     """A body of which not only numbers may differ."""
+
+
+class Layout(NamedTuple):
+    """What the bytes of a body are.
+
+    `mask` says of each byte which of its bits every body shares; `leaves` are the places of the marks of all values
+    that are neither list nor dict, in their order.
+    """
+
+    mask: bytes
+    leaves: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,10 @@ class Alike:
     first: bytes
     rows: np.ndarray[Any, Any]
     times: np.ndarray[Any, Any]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.times)
 
     @property
     def ascends(self) -> bool:
@@ -67,6 +86,15 @@ class Alike:
         """Whether every timestamp is."""
         return bool((self.times - self.times == 0.0).all())
 
+    @property
+    def entry_bytes(self) -> int:
+        """Of each entry, in msgpack."""
+        return len(self.first)
+
+    def part(self, first: int, last: int) -> Alike:
+        """Some of the bodies, without a copy."""
+        return replace(self, rows=self.rows[first:last], times=self.times[first:last])
+
     def columns(self, first: int, last: int) -> bytes:
         """Some of the bodies byte by byte, as in a block."""
         if self.rows.flags.c_contiguous:
@@ -75,16 +103,11 @@ class Alike:
 
     def encoded(self, first: int, last: int) -> bytes:
         """Some of them as the msgpack array of entries `{"timestamp": ..., fields...}`."""
-        import numpy as np
+        return _as_entries(self.first, self.rows[first:last])
 
-        fields, at = _map_size(self.first)
-        head = _map_head(fields + 1) + _TIMESTAMP
-        rows = self.rows[first:last]
-        made = np.empty((len(rows), len(head) + 9 + len(self.first) - at), np.uint8)
-        made[:, : len(head)] = np.frombuffer(head, np.uint8)
-        made[:, len(head) : len(head) + 9] = rows[:, 2:_HEAD]
-        made[:, len(head) + 9 :] = rows[:, at:]
-        return _array_head(len(rows)) + made.tobytes()
+    def entries(self) -> list[Entry]:
+        """All of them as they read."""
+        return msgspec.msgpack.decode(self.encoded(0, len(self)))  # type: ignore[no-any-return]
 
 
 def alike(bodies: Sequence[bytes]) -> Alike | None:
@@ -99,13 +122,13 @@ def alike(bodies: Sequence[bytes]) -> Alike | None:
     if set(map(len, bodies)) != {len(first)}:
         return None
     try:
-        mask = np.frombuffer(_mask(first), np.uint8)
+        layout = _layout(first)
     except (_Unlike, IndexError):
         return None
     rows = np.frombuffer(b"".join(bodies), np.uint8).reshape(len(bodies), len(first))
-    if ((rows ^ rows[0]) & mask).any():
+    if ((rows ^ rows[0]) & np.frombuffer(layout.mask, np.uint8)).any():
         return None
-    return Alike(first, rows, rows[:, 3:_HEAD].copy().view(">f8").ravel())
+    return Alike(first, rows, rows[:, 3:_HEAD].copy().view(">f8").ravel(), layout)
 
 
 def alike_block(block: Block) -> Alike | None:
@@ -121,15 +144,61 @@ def _alike_block(block: Block) -> Alike | None:
     try:
         import numpy as np
 
-        mask = np.frombuffer(_mask(block.first), np.uint8)
+        layout = _layout(block.first)
     except (ImportError, _Unlike, IndexError):
         return None
     columns = np.frombuffer(block.columns, np.uint8).reshape(block.width, block.count)
+    mask = np.frombuffer(layout.mask, np.uint8)
     shared = np.flatnonzero(mask != _FREE)
     of_them = columns[shared]
     if ((of_them ^ of_them[:, :1]) & mask[shared, None]).any():
         return None
-    return Alike(block.first, columns.T, columns[3:_HEAD].T.copy().view(">f8").ravel())
+    return Alike(block.first, columns.T, columns[3:_HEAD].T.copy().view(">f8").ravel(), layout)
+
+
+def continues(one: Alike, other: Alike) -> bool:
+    """Whether two blocks are alike with each other, so that they can be joined."""
+    import numpy as np
+
+    if len(one.first) != len(other.first):
+        return False
+    differ = np.frombuffer(one.first, np.uint8) ^ np.frombuffer(other.first, np.uint8)
+    return not (differ & np.frombuffer(one.layout.mask, np.uint8)).any()
+
+
+def joined(blocks: Sequence[Alike]) -> Alike:
+    """Blocks that continue each other as one."""
+    import numpy as np
+
+    if len(blocks) == 1:
+        return blocks[0]
+    columns = np.concatenate([block.rows.T for block in blocks], axis=1)
+    return replace(blocks[0], rows=columns.T, times=np.concatenate([block.times for block in blocks]))
+
+
+def leaf_values(block: Alike) -> Iterator[tuple[Any, np.ndarray[Any, Any] | None]]:
+    """For each place of a number, text, bool or null: a value that stands there, and those of all; None if all equal.
+
+    Integers come as int64, or as uint64 where some are larger.
+    """
+    import numpy as np
+
+    for at in block.layout.leaves:
+        mark = block.first[at]
+        if mark in _NUMBERS:
+            code = _CODES[mark]
+            bytes_of = block.rows[:, at + 1 : at + 1 + _NUMBERS[mark]]
+            values = np.ascontiguousarray(bytes_of[:, ::-1]).view(f"<{code}").ravel()
+            yield (0.0, values) if code == "f8" else (0, _widened(values))
+        elif mark in (_FALSE, _TRUE):
+            yield False, block.rows[:, at] == _TRUE
+        else:
+            yield msgspec.msgpack.decode(block.first[at : _plain_end(block.first, at)]), None
+
+
+def _widened(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    too_large = values.dtype.str == "<u8" and (values >> 63).any()
+    return values if too_large else values.astype("<i8")
 
 
 def entries_of(columns: bytes, count: int) -> bytes:
@@ -138,14 +207,25 @@ def entries_of(columns: bytes, count: int) -> bytes:
         import numpy as np
     except ImportError:
         return _entries_one_by_one(Block(count, columns))
-    block = np.frombuffer(columns, np.uint8).reshape(-1, count)
-    return Alike(columns[::count], block.T, block[:0]).encoded(0, count)
+    return _as_entries(columns[::count], np.frombuffer(columns, np.uint8).reshape(-1, count).T)
+
+
+def _as_entries(first: bytes, rows: np.ndarray[Any, Any]) -> bytes:
+    import numpy as np
+
+    fields, at = _map_size(first)
+    head = _map_head(fields + 1) + _TIMESTAMP
+    made = np.empty((len(rows), len(head) + 9 + len(first) - at), np.uint8)
+    made[:, : len(head)] = np.frombuffer(head, np.uint8)
+    made[:, len(head) : len(head) + 9] = rows[:, 2:_HEAD]
+    made[:, len(head) + 9 :] = rows[:, at:]
+    return array_head(len(rows)) + made.tobytes()
 
 
 def _entries_one_by_one(block: Block) -> bytes:
     fields, at = _map_size(block.first)
     head = _map_head(fields + 1) + _TIMESTAMP
-    return _array_head(block.count) + b"".join(head + body[2:_HEAD] + body[at:] for body in block.bodies())
+    return array_head(block.count) + b"".join(head + body[2:_HEAD] + body[at:] for body in block.bodies())
 
 
 def of_columns(body: list[Any]) -> Alike | None:
@@ -158,32 +238,31 @@ def of_columns(body: list[Any]) -> Alike | None:
 
         timestamp, fields = next(expand(body))[0]
         first = encode_body((1, timestamp, fields))
-        mask = _mask(first)
+        layout = _layout(first)
     except (ImportError, _Unlike):
         return None
     made = np.repeat(np.frombuffer(first, np.uint8), n).reshape(len(first), n)
     times = np.frombuffer(stamps, "<f8")
-    places = [at for at in range(3, len(mask)) if mask[at] == _FREE and mask[at - 1] != _FREE]
     values = [np.frombuffer(data, _FLOATS[code]).reshape(n, -1) for code, _, data in columns.values()]
     numbers = [times, *(column for block in values for column in block.T)]
-    for at, column in zip(places, numbers, strict=True):
-        made[at : at + 8] = column.astype(">f8").view(np.uint8).reshape(n, 8).T
-    return Alike(first, made.T, times)
+    for mark, column in zip((2, *layout.leaves), numbers, strict=True):
+        made[mark + 1 : mark + 9] = column.astype(">f8").view(np.uint8).reshape(n, 8).T
+    return Alike(first, made.T, times, layout)
 
 
 # ---------------------------------------------------------------- the layout of one body
 
 
-def _mask(body: bytes) -> bytes:
-    """For each byte of a body which of its bits every body has to share."""
+def _layout(body: bytes) -> Layout:
+    """What a body looks like; raises _Unlike, or IndexError where it ends too soon."""
     if body[0] != _ENTRY or body[1] >= 0x80 or body[2] != _FLOAT64:
         raise _Unlike
-    mask = bytearray([_FIXED]) * len(body)
+    mask, leaves = bytearray([_FIXED]) * len(body), list[int]()
     mask[3:_HEAD] = bytes(8)
     size, at = _map_size(body)
-    if _map(body, at, size, mask, MAX_LEVELS) != len(body):
+    if _map(body, at, size, mask, leaves, MAX_LEVELS) != len(body):
         raise _Unlike
-    return bytes(mask)
+    return Layout(bytes(mask), tuple(leaves))
 
 
 def _map_size(body: bytes) -> tuple[int, int]:
@@ -196,28 +275,48 @@ def _map_size(body: bytes) -> tuple[int, int]:
     raise _Unlike
 
 
-def _map(body: bytes, at: int, size: int, mask: bytearray, levels: int) -> int:
+def _map(body: bytes, at: int, size: int, mask: bytearray, leaves: list[int], levels: int) -> int:
     names = {_TIMESTAMP}
     for _ in range(size):
-        behind = _value(body, at, mask, levels)
+        behind = _name_end(body, at)
         name = body[at:behind]
-        if not (0xA0 <= body[at] < 0xC0 or (body[at] == 0xD9 and body[at + 1] > 31)) or name in names:
-            raise _Unlike  # no text, a very long one, or a name that comes twice
+        if name in names:
+            raise _Unlike
         names.add(name)
-        at = _value(body, behind, mask, levels)
+        at = _value(body, behind, mask, leaves, levels)
     return at
 
 
-def _value(body: bytes, at: int, mask: bytearray, levels: int) -> int:
+def _name_end(body: bytes, at: int) -> int:
+    """Where a field's name ends, which is a text, and no very long one."""
+    mark = body[at]
+    if 0xA0 <= mark < 0xC0:
+        return at + 1 + (mark & 0x1F)
+    if mark == 0xD9 and body[at + 1] > 31:
+        return at + 2 + body[at + 1]
+    raise _Unlike
+
+
+def _value(body: bytes, at: int, mask: bytearray, leaves: list[int], levels: int) -> int:
     """Note what may differ in one value; returns where it ends."""
     mark = body[at]
+    end = _plain_end(body, at)
+    if end is None:
+        return _nested(body, at, mask, leaves, levels - 1)
+    leaves.append(at)
     if mark in _NUMBERS:
-        end = at + 1 + _NUMBERS[mark]
         mask[at + 1 : end] = bytes([_FREE]) * (end - at - 1)
-        return end
-    if mark in (_FALSE, _TRUE):
+    elif mark in (_FALSE, _TRUE):
         mask[at] = _BOOL
-    if mark < 0x80 or mark >= 0xE0 or mark in (0xC0, _FALSE, _TRUE):
+    return end
+
+
+def _plain_end(body: bytes, at: int) -> int | None:
+    """Where a number, text, bool or null ends; None for all else."""
+    mark = body[at]
+    if mark in _NUMBERS:
+        return at + 1 + _NUMBERS[mark]
+    if mark < 0x80 or mark >= 0xE0 or mark in (_NONE, _FALSE, _TRUE):
         return at + 1
     if 0xA0 <= mark < 0xC0:
         return at + 1 + (mark & 0x1F)
@@ -225,21 +324,21 @@ def _value(body: bytes, at: int, mask: bytearray, levels: int) -> int:
         return at + 2 + body[at + 1]
     if mark == 0xDA:
         return at + 3 + int.from_bytes(body[at + 1 : at + 3], "big")
-    return _nested(body, at, mask, levels - 1)
+    return None
 
 
-def _nested(body: bytes, at: int, mask: bytearray, levels: int) -> int:
+def _nested(body: bytes, at: int, mask: bytearray, leaves: list[int], levels: int) -> int:
     if levels < 0:
         raise _Unlike
     mark = body[at]
     if mark & 0xF0 == 0x80:
-        return _map(body, at + 1, mark & 0x0F, mask, levels)
+        return _map(body, at + 1, mark & 0x0F, mask, leaves, levels)
     size = mark & 0x0F if mark & 0xF0 == 0x90 else int.from_bytes(body[at + 1 : at + 3], "big")
     if mark & 0xF0 != 0x90 and mark != 0xDC:
         raise _Unlike  # bytes, dates and what else means something different when it is read
     at += 1 if mark & 0xF0 == 0x90 else 3
     for _ in range(size):
-        at = _value(body, at, mask, levels)
+        at = _value(body, at, mask, leaves, levels)
     return at
 
 
@@ -250,7 +349,13 @@ def _map_head(size: int) -> bytes:
     return bytes([0x80 | size]) if size < 16 else struct.pack(">BH", 0xDE, size)
 
 
-def _array_head(size: int) -> bytes:
+def array_head(size: int) -> bytes:
+    """How msgpack announces an array of so many items."""
     if size < 16:
         return bytes([0x90 | size])
     return struct.pack(">BH", 0xDC, size) if size < 1 << 16 else struct.pack(">BI", 0xDD, size)
+
+
+def array_items(raw: bytes) -> bytes:
+    """What stands behind the head of a msgpack array."""
+    return raw[{0xDC: 3, 0xDD: 5}.get(raw[0], 1) :]
