@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import ml_dash
 from http_server import ServerProcess
 from ml_dash import Experiment
 from ml_dash.cli.app import cli, run
+from ml_dash.delivery import Delivery
 
 
 class Serving(ServerProcess):
@@ -125,6 +127,28 @@ def test_sync_and_status(serving: Serving, call: Callable[..., Any], tmp_path: P
                 assert there.status == "completed"
     finally:
         again.stop()
+
+
+def test_a_copy_that_is_delivered_as_well(
+    serving: Serving, call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder that was copied in an outage the second copy is noticed, and what that means is said: the track is
+    the same, the metric's line is there twice."""
+    token = token_for(call, serving, "--write", "ada")
+    served, url, mine, twin = serving.root, serving.url, tmp_path / "mine", tmp_path / "twin"
+    serving.stop()
+    record(mine, "ada/x/one", dash_url=url, token=token)
+    shutil.copytree(mine, twin)
+    again = Serving(served, tmp_path / "log2", "--port", url.rpartition(":")[2])
+    try:
+        with monkeypatch.context() as dies:  # before it tells the server that it is finished
+            dies.setattr(Delivery, "_forget", lambda self, writer: None)
+            assert "a copy of" not in call("sync", "-r", str(mine), "--token", token)
+        assert "what both hold is twice in metrics and logs" in call("sync", "-r", str(twin), "--token", token)
+    finally:
+        again.stop()
+    with ml_dash.open("ada/x/one", dash_root=served) as there:
+        assert (len(there.tracks("robot/state")), len(there.metrics("train").read()["entries"])) == (2500, 2)
 
 
 def test_tokens_by_hand(serving: Serving, call: Callable[..., Any]) -> None:

@@ -257,6 +257,7 @@ def test_a_copied_spool_loses_nothing(server: Server, journal: Journal, letters:
     send(sender, journal)
     assert numbers(server) == (list(range(10)), list(range(10)))
     assert server.seen[-1].writer.startswith(journal.writer + ".")
+    assert sender.renamed == 1
     put(journal, 5, 10)
     send(Sender(server, letters), journal)
     assert numbers(server) == (list(range(15)), list(range(15)))

@@ -255,6 +255,8 @@ class Delivered(NamedTuple):
 
     entries: int
     refused: int
+    copies: int = 0
+    """Streams that another copy of this folder had been sent from before."""
 
 
 def deliver_left(folder: Path, where: Destination, token: str | None) -> Delivered:
@@ -272,7 +274,7 @@ def deliver_left(folder: Path, where: Destination, token: str | None) -> Deliver
         _settle_run(folder, local)
         delivery = Delivery(folder, remote, local, None)
         delivery.run()
-        return Delivered(delivery.sender.delivered, delivery.sender.refused)
+        return Delivered(delivery.sender.delivered, delivery.sender.refused, delivery.sender.renamed)
     finally:
         remote.store.close()
         local.close()

@@ -91,7 +91,7 @@ class Sender:
         self._most: dict[Path, int] = {}
         self._bytes = BACKLOG_BYTES
         self._given_up = False
-        self.refused = self.delivered = 0
+        self.refused = self.delivered = self.renamed = 0
 
     def acknowledged(self, stream: Stream) -> Mark:
         """Up to where this sender knows the stream to be on the server."""
@@ -159,7 +159,12 @@ class Sender:
         return sent
 
     def _renamed(self, stream: Stream, start: Mark) -> Sent:
-        log.warning("%s was used by another sender as well; sending goes on under another name", stream.writer)
+        self.renamed += 1
+        log.warning(
+            "%s was used by another sender as well (its files were copied); sending goes on under another name: entries"
+            " that both send merge in tracks, and are twice in metrics and logs",
+            stream.writer,
+        )
         return Sent(0, start, start, f"{stream.writer}.{secrets.token_hex(6)}")
 
     def _send_again(self, stream: Stream, tracks: Mapping[int, Track], sent: Sent) -> Sent:

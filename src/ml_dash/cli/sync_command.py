@@ -56,6 +56,9 @@ def _deliver(one: Waiting, token: str | None) -> bool:
         click.echo(f"{name}: {size(one.bytes)} wait: {error}", err=True)
         return False
     click.echo(f"{name}: {count(done.entries, 'entry')} delivered")
+    if done.copies:
+        text = "  a copy of this folder was sent before: what both hold is twice in metrics and logs"
+        click.echo(text, err=True)
     if done.refused:
         click.echo(f"  {count(done.refused, 'entry')} refused, kept in {Path(one.folder) / '.dead-letters'}")
     return not done.refused

@@ -91,7 +91,7 @@ class Claims:
         return int(known["n"])
 
     def forget(self, x: str, writer: str) -> None:
-        """The writer is finished; upkeep removes it once no late echo can come any more."""
+        """The writer is finished. Its document, some hundred bytes, stays to tell late echoes and copies."""
         self._tables.writers.update_one({"_id": f"{x}/{writer}"}, {"$set": {"left": self._tables.now()}})
 
 
