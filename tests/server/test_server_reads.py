@@ -7,6 +7,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from ml_dash.catalog import LocalCatalog
 from ml_dash.errors import StoreUnavailable
 from ml_dash.formats.arrow import entries_from_table
 from ml_dash.http_catalog import HttpCatalog
+from ml_dash.server import app
 from ml_dash.server.app import create_app
+from ml_dash.server.auth import FileTokens, Grant, create, now, revoke
 from ml_dash.server.live import newest, stop_following
 from ml_dash.server.tidy import Tidy
 from ml_dash.store import Batch, Entry, Store, Track, Window
@@ -238,18 +241,19 @@ def test_an_experiment_that_is_recorded_here_is_not_removed(catalog: LocalCatalo
 class Listener:
     """Collects the entries of a live stream in a thread."""
 
-    def __init__(self, url: str, **query: Any) -> None:
+    def __init__(self, url: str, token: str = "", **query: Any) -> None:
         self.entries: list[Entry] = []
         self.lines: list[str] = []
         self.begun, self.ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._listen, args=(url, query), daemon=True)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._thread = threading.Thread(target=self._listen, args=(url, query, headers), daemon=True)
         self._thread.start()
         assert self.begun.wait(10)
 
-    def _listen(self, url: str, query: Any) -> None:
+    def _listen(self, url: str, query: Any, headers: dict[str, str]) -> None:
         query = {"prefix": PREFIX, "topic": STATE.topic, **query}
         try:
-            with httpx2.stream("GET", f"{url}/v1/live", params=query, timeout=30) as answer:
+            with httpx2.stream("GET", f"{url}/v1/live", params=query, headers=headers, timeout=30) as answer:
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 for line in answer.iter_lines():
                     self.lines.append(line)
@@ -301,6 +305,77 @@ def test_live_sequences(server: Server) -> None:
     stop_following()
     assert listener.ended.wait(10)
     writer.store.close()
+
+
+@pytest.fixture
+def guarded(catalog: LocalCatalog) -> Iterator[tuple[Server, FileTokens, list[str]]]:
+    """A server with tokens, and the time it believes."""
+    tokens, time = FileTokens(catalog.root / ".server" / "tokens.json"), [now()]
+    with Server(create_app(catalog, tokens=tokens, clock=lambda: time[0])) as server:
+        yield server, tokens, time
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_live_ends_with_its_token(
+    catalog: LocalCatalog, guarded: tuple[Server, FileTokens, list[str]], how: str, is_idle: bool
+) -> None:
+    """Nothing that comes after a token was revoked, or expired, goes to who holds it; an idle stream ends too."""
+    server, tokens, time = guarded
+    token, text = create(tokens, "reader", [Grant("ada", False)], timedelta(days=1))
+    writer = Writer(catalog.store(PREFIX))
+    listener = Listener(server.url, text)
+    writer.send(body(1.0, n=1))
+    wait_until(lambda: len(listener.entries) == 1)
+    if how == "revoked":
+        revoke(FileTokens(tokens.path), token.id)
+    else:
+        time[0] = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
+    if not is_idle:
+        writer.send(body(2.0, n=2))
+    assert listener.ended.wait(5)
+    assert len(listener.entries) == 1
+    assert [line for line in listener.lines if line][-2:] == ["event: end", 'data: {"reason":"unauthorized"}']
+
+
+def test_live_ends_with_a_reason(server: Server, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that fails ends the stream as an event, with the code of the error; so does the server that stops."""
+    stopped = Listener(server.url)
+    stop_following()
+    assert stopped.ended.wait(10)
+    assert [line for line in stopped.lines if line][-2:] == ["event: end", 'data: {"reason":"stopping"}']
+
+    class Failing:
+        def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+            raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(catalog, "store", lambda prefix: Failing())
+    with Server(create_app(catalog, tokens=None)) as other:
+        failed = Listener(other.url)
+        assert failed.ended.wait(10)
+        assert [line for line in failed.lines if line] == ["event: end", 'data: {"reason":"unavailable"}']
+
+
+def test_a_body_that_takes_long_needs_a_good_token_at_its_end(
+    catalog: LocalCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that is revoked while a slow body comes stores nothing any more."""
+    monkeypatch.setattr(app, "ASK_AGAIN_S", 0.0)
+    tokens = FileTokens(tmp_path / ".server" / "tokens.json")
+    token, text = create(tokens, "writer", [Grant("ada", True)])
+
+    def slowly() -> Iterator[bytes]:
+        yield b'{"timestamp": 1}'
+        revoke(tokens, token.id)
+        yield b"\n"
+
+    with Server(create_app(catalog, tokens=tokens)) as server:
+        answer = httpx2.post(
+            f"{server.url}/v1/batches", params={"prefix": PREFIX, "topic": "t"}, content=slowly(),
+            headers={"Authorization": f"Bearer {text}", "Content-Type": "application/x-ndjson"},
+        )  # fmt: skip
+    assert answer.status_code == 401
+    assert catalog.store(PREFIX).tracks() == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 100, 20_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from ..catalog import Catalog
 from ..errors import MlDashError
 from ..store import MERGED, Store
 from . import routes
-from .auth import EVERYTHING, Access, Tokens, check
+from .auth import EVERYTHING, Access, Tokens, check, now
 from .compat import Compat
 from .describe import openapi
 from .documents import answer as document_answer
@@ -41,6 +42,8 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 WORKERS = 32
+ASK_AGAIN_S = 2.0
+"""A body that takes longer to come is taken only if its token is still good at its end."""
 
 
 class Api:
@@ -50,6 +53,7 @@ class Api:
         catalog: the experiments.
         tokens: who may come in; None lets everybody do everything, for loopback only.
         limits, patience: of size and of time.
+        clock: the time as tokens note it.
     """
 
     def __init__(
@@ -60,9 +64,10 @@ class Api:
         limits: wire.Limits = wire.LIMITS,
         patience: Patience = Patience(),  # noqa: B008
         monitor: Monitor | None = None,
+        clock: Callable[[], str] = now,
     ) -> None:
         self.catalog, self.tokens, self.limits, self.patience = catalog, tokens, limits, patience
-        self.monitor = monitor or Monitor()
+        self.monitor, self.clock = monitor or Monitor(), clock
         self.board = Board()
         self.tidy = Tidy(catalog)
         self.hearing = Hearing(catalog)
@@ -88,13 +93,15 @@ class Api:
 
     async def access(self, request: Request) -> Access:
         """What the request's token allows; raises Refusal unauthorized."""
+        return await self.work(self.access_now, request)
+
+    def access_now(self, request: Request) -> Access:
+        """The same, in a worker thread; a request that takes long asks again."""
         if self.tokens is None:
             check_local(request)
             return EVERYTHING
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
-        found = None
-        if scheme.lower() == "bearer":
-            found = await self.work(check, self.tokens, text.strip())
+        found = check(self.tokens, text.strip(), self.clock()) if scheme.lower() == "bearer" else None
         if found is None:
             raise Refusal("unauthorized", "a valid token is needed: Authorization: Bearer <token>", "Authorization")
         request.state.token = found.token_id
@@ -118,6 +125,14 @@ class Api:
             raise not_found()
         if writes and not access.may_write(owner):
             raise Refusal("forbidden", f"the token may read the experiments of {owner!r}, not change them")
+
+    async def body(self, request: Request, limit: int) -> bytes:
+        """The request's body, from somebody whose token is still good when the last of it came."""
+        started = time.monotonic()
+        body = await read_body(request, limit, self.patience)
+        if time.monotonic() - started > ASK_AGAIN_S:
+            await self.access(request)
+        return body
 
     def store(self, prefix: str) -> Store:
         """The experiment's store."""
@@ -172,7 +187,7 @@ class Api:
         media_type, digest = _media_type(request), request.headers.get("content-digest")
         encoding = request.headers.get("content-encoding", "").strip().lower()
         check_head(media_type, encoding, digest)
-        body = await read_body(request, self.limits.compressed, self.patience)
+        body = await self.body(request, self.limits.compressed)
         check_digest(body, digest)
         try:
             size = raw_size(body, encoding, self.limits)
@@ -256,7 +271,12 @@ class Api:
         prefix, query = await self.reach(request, routes.FOLLOW)
         track = checked_track(query.get("kind", MERGED), query["topic"])
         window = wire.window_of(query, request.query_params.getlist("column"))
-        return Following(self.store(prefix), prefix, track, window, self.board, self.work, self.patience)
+
+        def allowed() -> None:
+            self.check(self.access_now(request), check_prefix(prefix)[0], writes=False)
+
+        store = self.store(prefix)
+        return Following(store, prefix, track, window, self.board, self.work, self.patience, allowed)
 
     # -------------------------------------------------------------- documents
 
@@ -275,7 +295,7 @@ class Api:
         name = document_name(query["name"])
         if _media_type(request) != wire.JSON:
             raise Refusal("unsupported_type", "a document is application/json", "Content-Type")
-        new = await self.work(parsed, await read_body(request, self.limits.document, self.patience))
+        new = await self.work(parsed, await self.body(request, self.limits.document))
         change = partial(replaced, new, request.headers.get("if-match"), request.headers.get("if-none-match"))
         return document_answer(await self.work(lambda: self.store(prefix).update_document(name, change)))
 
@@ -332,15 +352,16 @@ def create_app(
     limits: wire.Limits = wire.LIMITS,
     patience: Patience = Patience(),  # noqa: B008
     version: str = "",
+    clock: Callable[[], str] = now,
 ) -> Starlette:
     """The ASGI application.
 
     Args:
         catalog: where the experiments are, a local folder or a database.
         tokens: who may come in; None serves everybody who connects over the loopback interface, everything.
-        limits: of size. patience: of time.
+        limits: of size. patience: of time. clock: the time as tokens note it (ISO 8601 in UTC).
     """
-    api = Api(catalog, tokens, limits=limits, patience=patience)
+    api = Api(catalog, tokens, limits=limits, patience=patience, clock=clock)
     described = msgspec.json.encode(openapi(version))
 
     async def description(request: Request) -> Response:

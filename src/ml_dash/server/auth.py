@@ -126,14 +126,14 @@ def revoke(tokens: Tokens, token_id: str) -> Token | None:
     return token
 
 
-def check(tokens: Tokens, text: str) -> Access | None:
-    """What the token's text allows; None for one that is unknown, damaged, expired or revoked."""
+def check(tokens: Tokens, text: str, at: str | None = None) -> Access | None:
+    """What the token's text allows; None for one that is unknown, damaged, revoked, or expired at a time (now)."""
     form = _FORM.fullmatch(text)
     token = tokens.get(form[1]) if form else None
     if form is None or token is None:
         return None
     matches = hmac.compare_digest(token.digest, _digest(form[2]))
-    return Access(token.grants, token.id) if matches and token.is_good(now()) else None
+    return Access(token.grants, token.id) if matches and token.is_good(at or now()) else None
 
 
 def _digest(secret: str) -> str:

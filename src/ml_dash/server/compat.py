@@ -26,7 +26,6 @@ from .auth import EVERY_OWNER
 from .compat_entries import Body, encoded, flat, free_of_names, logged, nested, timed
 from .faults import Refusal, not_found
 from .ingest import check, checked_track, once
-from .limits import read_body
 from .reads import Streamed, chunks_of
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Compat:
         return prefix
 
     async def _body(self, request: Request) -> Body:
-        raw = await read_body(request, self._api.limits.compressed, self._api.patience)
+        raw = await self._api.body(request, self._api.limits.compressed)
         try:
             found = json.loads(raw)
         except (ValueError, RecursionError):

@@ -81,11 +81,17 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 
 
-def reply(error: BaseException) -> Response:
-    """The response to an error; one that nobody foresaw is logged with its traceback."""
+def refused(error: BaseException) -> Refusal:
+    """As `refusal_for`; an error that nobody foresaw is logged with its traceback."""
     refusal = refusal_for(error)
     if refusal.fault.code == "internal":
         log.error("a request failed", exc_info=error)
+    return refusal
+
+
+def reply(error: BaseException) -> Response:
+    """The response to an error."""
+    refusal = refused(error)
     headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s else {}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="ml-dash"'

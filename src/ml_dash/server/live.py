@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..line import to_line
 from ..store import MERGED, Entry, Store, Track, Window
+from .faults import refused
 from .limits import Patience
 
 LOOK_EVERY_S = 1.0
@@ -34,6 +35,8 @@ def stop_following() -> None:
 
 
 Work = Callable[..., Awaitable[Any]]
+STOPPING = "stopping"
+"""Why a stream ends when the server does; else it is the code of an error."""
 
 
 class Board:
@@ -66,22 +69,35 @@ class Board:
 
 
 class Following(Response):
-    """The stream of one reader: `data: {"entries": [...]}`, and a comment now and then to keep proxies awake."""
+    """The stream of one reader: `data: {"entries": [...]}`, and a comment now and then to keep proxies awake.
+
+    `allowed` raises once the reader's token does not reach the experiment any more; it is asked before anything is
+    sent, and every second while there is nothing to send.
+    """
 
     def __init__(
-        self, store: Store, prefix: str, track: Track, window: Window, board: Board, work: Work, patience: Patience
+        self,
+        store: Store,
+        prefix: str,
+        track: Track,
+        window: Window,
+        board: Board,
+        work: Work,
+        patience: Patience,
+        allowed: Callable[[], None],
     ) -> None:
         self.status_code, self.background, self.body = 200, None, b""
         self.media_type = "text/event-stream"
         self._store, self._prefix, self._track = store, prefix, track
         self._columns, self._board, self._work, self._patience = window.columns, board, work, patience
+        self._allowed = allowed
         self._after = window.start
         self._first = window.first
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the reader leaves or the server stops."""
+        """Send until the reader leaves, may not read any more, or the server stops."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, receive, tasks.cancel_scope)
             await self._follow(send)
@@ -94,11 +110,11 @@ class Following(Response):
 
     async def _follow(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if self._after is None and self._track.kind == MERGED:
-            self._after = await self._work(newest, self._store, self._track)
-        silent_s = SPEAK_EVERY_S
+        silent_s, ending = SPEAK_EVERY_S, ""
         while not self._board.stopping:
-            entries = await self._work(self._next)
+            entries, ending = await self._work(self._look)
+            if ending:
+                break
             if entries:
                 await self._send(send, _event(entries))
                 silent_s = 0.0
@@ -109,18 +125,30 @@ class Following(Response):
                 silent_s = 0.0
             await self._board.wait(self._prefix, LOOK_EVERY_S)
             silent_s += LOOK_EVERY_S
-        await send({"type": "http.response.body", "body": b"event: end\ndata: {}\n\n"})
+        end = b'event: end\ndata: {"reason":"%b"}\n\n' % (ending or STOPPING).encode()
+        with anyio.fail_after(self._patience.send_s):
+            await send({"type": "http.response.body", "body": end})
 
     async def _send(self, send: Send, data: bytes) -> None:
         with anyio.fail_after(self._patience.send_s):
             await send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _look(self) -> tuple[list[Entry], str]:
+        """What came, or why the stream ends. Who may not read any more is asked last: nothing read goes out to them."""
+        try:
+            found = self._next()
+            self._allowed()
+        except Exception as error:
+            return [], refused(error).fault.code
+        return found, ""
 
     def _next(self) -> list[Entry]:
         """The entries behind the last one given, some at a time."""
         if self._track.kind != MERGED:
             window = Window(first=self._first, limit=MAX_EVENT_ENTRIES, columns=self._columns)
         else:
-            assert self._after is not None
+            if self._after is None:
+                self._after = newest(self._store, self._track)
             window = Window(start=math.nextafter(self._after, math.inf), columns=self._columns)
         found: list[Entry] = []
         for block in self._store.read(self._track, window):
