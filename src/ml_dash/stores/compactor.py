@@ -118,10 +118,11 @@ class Compactor:
     def _listed(self, doc: Doc) -> list[Header]:
         """Every live segment up to the highest number, by rank, without those a finished set replaces.
 
-        Listed twice: numbers are given in order, but a listing is no snapshot and may pass a place where a number is
-        inserted behind it, then see a later one. Merging around the missing one would turn old values into newer ones.
+        The number first: numbers are given in order, but a listing is no snapshot and may pass a place where a number
+        is inserted behind it, then see a later one. Merging around the missing one would turn old values into new ones.
         """
-        newest = max((header["s1"] for header in self._tables.live(doc["_id"])), default=0)
+        highest = self._tables.highest(doc["_id"])
+        newest = 0 if highest is None else highest["s1"]
         began = self._tables.monotonic()
         seen = [header for header in self._tables.live(doc["_id"]) if header["s1"] <= newest]
         if self._tables.monotonic() - began > self._reader.plan_s:

@@ -9,6 +9,7 @@ from ..entry import merge
 from ..store import Entry
 from .segments import Header, Rank, following, rank
 from .undecoded import Run, decoded, ends, part_of, place_in
+from .uniform import Alike, interleaved
 
 Load = Callable[[Header], Iterator[list[Entry]]]
 """The entries of one segment in ascending blocks; reading one may fail with whatever the caller's plan is for that."""
@@ -87,6 +88,10 @@ def _take(active: Sequence[_Open], last: float) -> Run:
     parts = [(one.rank, part) for one in active if len(part := one.take(last))]
     if len(parts) == 1:
         return parts[0][1]
+    alike = [part for _, part in parts if isinstance(part, Alike)]
+    found = interleaved(alike) if len(alike) == len(parts) else None
+    if found is not None:
+        return found
     parts.sort(key=_by_rank)
     return merge(entry for _, part in parts for entry in decoded(part))
 

@@ -101,6 +101,8 @@ class _Typed:
     def __init__(self, entries: Run | Packed) -> None:
         self.entries, self.texts = entries, list[str | None]()
         self._columns: Block | None = None
+        self._types: dict[str, Any] = {}
+        """The type of each column that gives its values back as they were, None for one that does not."""
 
     def columns(self) -> Block:
         """The entries as columns."""
@@ -108,7 +110,10 @@ class _Typed:
 
     def look(self, typing: Typing, room: int) -> int:
         """Learn the types; the bytes of the columns if they are kept, which fit the room."""
-        columns = typed(self.entries)
+        entries = decoded(self.entries) if isinstance(self.entries, Packed) else self.entries
+        columns = typed(entries)
+        inexact = _inexact(columns, entries)
+        self._types = {name: None if name in inexact else array.type for name, array in columns.arrays.items()}
         typing.include(columns.count, columns.seen)
         size = sum(int(array.nbytes) for array in columns.arrays.values())
         if size > room:
@@ -118,18 +123,19 @@ class _Typed:
 
     def compare(self, schema: Any) -> bool:
         """Find the `texts` of what a table of this schema gives back differently; whether there are any."""
-        columns = self.columns()
-        unsure = [name for name in columns.arrays if not _is_sure(columns, name, schema.field(name))]
-        if not unsure:
+        doubtful = {field.name for field in schema if self._is_doubtful(field)}
+        if not doubtful:
             return False
-        entries = decoded(self.entries)
-        doubtful = {name for name in unsure if not _holds(columns, name, schema.field(name), entries)}
         names = [field.name for field in schema if field.name in doubtful or null_of(field) in doubtful]
-        if names:
-            own = entries_from_table(self._table(columns, schema).select(names))
-            parts = ({name: value for name, value in entry.items() if name in doubtful} for entry in entries)
-            self.texts = [_difference(entry, found) for entry, found in zip(parts, own, strict=True)]
+        own = entries_from_table(self._table(self.columns(), schema).select(names))
+        all_of = decoded(self.entries)
+        parts = ({name: value for name, value in entry.items() if name in doubtful} for entry in all_of)
+        self.texts = [_difference(entry, found) for entry, found in zip(parts, own, strict=True)]
         return any(self.texts)
+
+    def _is_doubtful(self, field: Any) -> bool:
+        """Whether only a look at the values tells if a column of the part gives them back."""
+        return field.name in self._types and (is_json(field) or self._types[field.name] != field.type)
 
     def _table(self, columns: Block, schema: Any) -> Any:
         pa = import_pyarrow()
@@ -145,16 +151,15 @@ class _Typed:
         return found.append_column(exact, pa.array(self.texts or [None] * len(found), pa.string()))
 
 
-def _is_sure(columns: Block, name: str, field: Any) -> bool:
-    """Whether a column gives back what it was made of, as its making shows."""
-    return name in columns.proven and not is_json(field) and columns.arrays[name].type == field.type
+def _inexact(columns: Block, entries: Run | Packed) -> set[str]:
+    """The fields of which some value does not come back as it was; the making of most columns rules that out."""
+    unproven = columns.arrays.keys() - columns.proven
+    found = decoded(entries) if unproven else []
+    return {name for name in unproven if not _gives_back(columns.arrays[name], [entry.get(name) for entry in found])}
 
 
-def _holds(columns: Block, name: str, field: Any, entries: Sequence[Entry]) -> bool:
-    """Whether the values show that a column gives them back."""
-    if is_json(field) or columns.arrays[name].type != field.type:
-        return False
-    return _packed([entry.get(name) for entry in entries]) == _packed(python_values(columns.arrays[name]))
+def _gives_back(array: Any, values: list[Any]) -> bool:
+    return _packed(values) == _packed(python_values(array))
 
 
 _packed = msgspec.msgpack.Encoder(order="sorted").encode

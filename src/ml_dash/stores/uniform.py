@@ -176,6 +176,18 @@ def joined(blocks: Sequence[Alike]) -> Alike:
     return replace(blocks[0], rows=columns.T, times=np.concatenate([block.times for block in blocks]))
 
 
+def interleaved(blocks: Sequence[Alike]) -> Alike | None:
+    """Blocks as one, in the order of time; None where they are not alike, or share an instant."""
+    if not all(continues(blocks[0], block) for block in blocks[1:]):
+        return None
+    import numpy as np
+
+    whole = joined(blocks)
+    order = np.argsort(whole.times, kind="stable")
+    found = replace(whole, rows=whole.rows.T[:, order].T, times=whole.times[order])
+    return found if found.ascends else None
+
+
 def leaf_values(block: Alike) -> Iterator[tuple[Any, np.ndarray[Any, Any] | None]]:
     """For each place of a number, text, bool or null: a value that stands there, and those of all; None if all equal.
 

@@ -177,12 +177,9 @@ class Upkeep:
         return len(going)
 
     def _old_cuts(self, doc: Doc, before: float, last: int) -> list[Header]:
-        live = self._tables.live(doc["_id"])
-        return [
-            cut
-            for cut in self._tables.cuts(doc["_id"])
-            if cut["at"] <= before and _may_go(cut, last) and not any(is_hit(header, [cut]) for header in live)
-        ]
+        cuts = [cut for cut in self._tables.cuts(doc["_id"]) if cut["at"] <= before and _may_go(cut, last)]
+        live = self._tables.live(doc["_id"]) if cuts else []
+        return [cut for cut in cuts if not any(is_hit(header, [cut]) for header in live)]
 
     def _remove_series(self, doc: Doc, now: float, done: Done) -> float:
         """A deleted series goes once no request can still be writing to it."""
