@@ -98,6 +98,16 @@ def test_open_routes_tell_nothing(client: TestClient) -> None:
     assert client.post("/v1/entries").status_code == 405
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/access/", "/healthz/", "/v1/entries/", "/api/experiments/x/tracks/", "//v1/access"]
+)
+def test_no_address_is_a_redirect(client: TestClient, path: str) -> None:
+    """A slash too many is a plain 404 that names the path as it was sent, not a way to another host."""
+    answer = client.get(f"http://testserver{path}", headers={"Host": "evil.example"}, follow_redirects=False)
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+    assert answer.json()["error"]["message"] == f"there is no GET {path}"
+
+
 def test_a_token_in_the_address_is_no_token(client: TestClient, tokens: FileTokens) -> None:
     """Secrets do not belong into addresses, which are logged everywhere."""
     token = good(tokens, Grant("ada", True))

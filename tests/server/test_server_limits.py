@@ -608,6 +608,21 @@ def test_windows_that_make_no_sense(url: str, store: HttpStore, query: dict[str,
     assert next(iter(query)) in message or "known are" in message
 
 
+@pytest.mark.parametrize(
+    "text", ["prefix=ada/a/%ff&topic=t", "prefix=ada/a/b&topic=%c3", "prefix=ada/a/b&topic=t&%80=1"]
+)
+def test_queries_that_are_no_text(url: str, text: str) -> None:
+    """Bytes that are not UTF-8 would name something else: nothing comes into being under U+FFFD."""
+    import httpx2
+
+    content, headers = b'{"timestamp": 1}', {"Content-Type": wire.NDJSON}
+    sent = httpx2.post(f"{url}{wire.BATCHES}?{text}", content=content, headers=headers)
+    for answer in (sent, httpx2.get(f"{url}{wire.ENTRIES}?{text}")):
+        assert "UTF-8" in refused(answer, 400, "bad_parameter")
+    assert "UTF-8" in refused(httpx2.get(f"{url}/api/experiments/x/tracks/%ff/data"), 400, "bad_request")
+    assert "\ufffd" not in httpx2.get(f"{url}{wire.EXPERIMENTS}").text
+
+
 def test_parameters_given_twice(url: str, store: HttpStore) -> None:
     """Which one would count is nobody's guess."""
     import httpx2

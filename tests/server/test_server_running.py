@@ -210,7 +210,8 @@ def _drop(uri: str, database: str) -> None:
 
 
 def test_a_password_of_the_database_is_in_no_log(start: Callable[..., ServerProcess]) -> None:
-    """A database that does not answer is named by its address; the server lives and says that it is not ready."""
+    """A database that does not answer is named in the log by its address, once, and to nobody else; the server lives
+    and says that it is not ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     uri = f"mongodb://robot:hunter2secret@127.0.0.1:{port}/?serverSelectionTimeoutMS=300"
@@ -221,6 +222,12 @@ def test_a_password_of_the_database_is_in_no_log(start: Callable[..., ServerProc
     refused = httpx2.get(f"{server.url}/v1/experiments", headers={"Authorization": f"Bearer mld_{'a' * 10}_{'b' * 43}"},
                          timeout=60)  # fmt: skip
     assert refused.status_code == 503
+    for found in (answer, refused):
+        assert found.json()["error"] == {"code": "unavailable", "message": "the database does not answer"}
+    said = [line for line in server.log.read_text().splitlines() if "the database does not answer" in line]
+    assert len(said) == 1
+    assert str(port) in said[0]
+    assert "Topology" not in server.log.read_text()
     for text in (answer.text, refused.text, server.log.read_text()):
         assert "hunter2secret" not in text
     assert server.stop() in STOPPED

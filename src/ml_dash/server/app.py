@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -28,18 +28,19 @@ from .compat import Compat
 from .describe import openapi
 from .documents import answer as document_answer
 from .documents import document_name, parsed, replaced
-from .faults import Refusal, not_found, on_error, reply
+from .faults import Refusal, not_found
+from .guard import guarded, noted, on_http
 from .hearing import Hearing
 from .ingest import batch_of, check_digest, check_head, checked_track, raw_size, unpack
 from .limits import Budget, Patience, check_local, read_body
 from .live import Board, Following
 from .monitor import Monitor
 from .objects import list_objects
+from .outages import Outages
 from .reads import Streamed, chunks_of
 from .tidy import Tidy
 
 T = TypeVar("T")
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 WORKERS = 32
 ASK_AGAIN_S = 2.0
@@ -71,6 +72,7 @@ class Api:
         self.board = Board()
         self.tidy = Tidy(catalog)
         self.hearing = Hearing(catalog)
+        self.outages = Outages()
         self.on_start: Callable[[], None] = lambda: None
 
     @asynccontextmanager
@@ -137,21 +139,6 @@ class Api:
     def store(self, prefix: str) -> Store:
         """The experiment's store."""
         return self.catalog.store(prefix)
-
-    def guarded(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint with its errors turned into answers; who records is heard of also where it is refused."""
-
-        async def run(request: Request) -> Response:
-            try:
-                answer = await endpoint(request)
-            except Exception as error:
-                answer = await on_error(request, error)
-            prefix = getattr(request.state, "heard_of", None)
-            if prefix is not None and answer.status_code < 500 and self.hearing.is_due(prefix):
-                await self.work(self.hearing.note, prefix)
-            return answer
-
-        return run
 
     # -------------------------------------------------------------- experiments
 
@@ -335,16 +322,6 @@ def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type=wire.JSON, headers={"Cache-Control": "no-store"})
 
 
-async def _on_http(request: Request, error: Exception) -> Response:
-    """What Starlette says of unknown paths and methods, in our form."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
-    answer = reply(Refusal(code, f"there is no {request.method} {request.url.path}"[:200], "path"))
-    if isinstance(error, HTTPException) and error.headers:
-        answer.headers.update({k: v for k, v in error.headers.items() if k.lower() == "allow"})
-    return answer
-
-
 def create_app(
     catalog: Catalog,
     *,
@@ -362,35 +339,27 @@ def create_app(
         limits: of size. patience: of time. clock: the time as tokens note it (ISO 8601 in UTC).
     """
     api = Api(catalog, tokens, limits=limits, patience=patience, clock=clock)
-    described = msgspec.json.encode(openapi(version))
+    described, guard = msgspec.json.encode(openapi(version)), partial(guarded, api)
 
     async def description(request: Request) -> Response:
         return Response(described, media_type=wire.JSON)
 
     found = [
-        Route(one.path, _noted(one, api.guarded(getattr(api, _METHODS.get(one.id, one.id)))), methods=[one.method])
+        Route(one.path, noted(one, guard(getattr(api, _METHODS.get(one.id, one.id)))), methods=[one.method])
         for one in routes.OPERATIONS
     ]
-    found += [Route("/openapi.json", description), Route("/metrics", api.guarded(api.metrics))]
-    found += Compat(api).routes(api.guarded)
+    found += [Route("/openapi.json", description), Route("/metrics", guard(api.metrics))]
+    found += Compat(api).routes(guard)
     app = Starlette(
         routes=found,
         lifespan=api.lifespan,
-        exception_handlers={HTTPException: _on_http},
+        exception_handlers={HTTPException: on_http},
     )
+    # A redirect would be built from the request's Host, and be given to whoever asks.
+    app.router.redirect_slashes = False
     app.state.api = api
     app.add_middleware(api.monitor.middleware)
     return app
 
 
 _METHODS = {"access": "who"}
-
-
-def _noted(operation: routes.Operation, endpoint: Endpoint) -> Endpoint:
-    """The endpoint with its name kept for the log."""
-
-    async def run(request: Request) -> Response:
-        request.state.operation = operation.id
-        return await endpoint(request)
-
-    return run

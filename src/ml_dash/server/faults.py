@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..wire import ERRORS, JSON, BadBatch, Fault, Reply
 from ..zstd import TooLarge
+from .outages import silent_part
 
 RETRY_AFTER_S = 2
 
@@ -61,6 +62,10 @@ def refusal_for(error: BaseException) -> Refusal:
     """The answer to an error of the store or of the request."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, StoreUnavailable):
+        return Refusal("unavailable", f"{silent_part(error)} does not answer", retry_after_s=RETRY_AFTER_S)
+    if isinstance(error, ExperimentNotFound):  # its text offers names that the token may not reach
+        return not_found()
     for kinds, code in _CODES:
         if isinstance(error, kinds):
             return Refusal(code, str(error), retry_after_s=RETRY_AFTER_S if ERRORS[code] == 503 else 0)
@@ -75,15 +80,18 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((InvalidWindow, InvalidPrefix, InvalidTopic), "bad_parameter"),
     ((InvalidEntry,), "bad_entries"),
     ((CopiedWriter,), "copied_writer"),
-    ((ExperimentNotFound, TrackNotFound), "not_found"),
-    ((StoreUnavailable, NotOpen), "unavailable"),
+    ((TrackNotFound,), "not_found"),
+    ((NotOpen,), "unavailable"),
     ((MissingExtra,), "unsupported_type"),
 )
 
 
 def refused(error: BaseException) -> Refusal:
-    """As `refusal_for`; an error that nobody foresaw is logged with its traceback."""
+    """As `refusal_for`, with the reason logged where the answer does not say it: of an outage, and the traceback of an
+    error that nobody foresaw."""
     refusal = refusal_for(error)
+    if isinstance(error, StoreUnavailable):
+        log.warning("%s does not answer: %s", silent_part(error), error)
     if refusal.fault.code == "internal":
         log.error("a request failed", exc_info=error)
     return refusal

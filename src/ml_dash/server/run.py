@@ -24,6 +24,7 @@ from .app import create_app
 from .auth import FileTokens, Tokens
 from .live import stop_following
 from .monitor import JsonLines
+from .outages import Once
 
 WAIT_S = 30.0
 """So long a connection may be idle, or take to send the head of a request."""
@@ -216,6 +217,7 @@ def serve(settings: Settings, listening: socket.socket) -> None:
 def set_up_logging(form: str) -> None:
     """Lines on stderr, as text or as JSON."""
     lines = logging.StreamHandler()
+    lines.addFilter(Once())
     lines.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(levelname)s %(name)s %(message)s"))
     for name, level in (("ml_dash", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
