@@ -156,11 +156,11 @@ class Compactor:
         """Insert the parts one after the other; the last one says that the set is whole and what it replaces."""
         written: list[tuple[Header, bytes]] = []
         number = 0
-        for part in parts:
+        for found in map(self._encoded, parts):  # a loop over the parts would keep one while the next is gathered
             if written:
                 self._insert(stamp, number, *written.pop(), {})
                 number += 1
-            written.append(self._encoded(part))
+            written.append(found)
         closing = {"parts": number + 1, "of": replaced}
         self._insert(stamp, number, *(written.pop() if written else _nothing()), closing)
 
