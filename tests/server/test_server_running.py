@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 import socket
@@ -159,6 +160,70 @@ def _connects(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+class Counted:
+    """What `/metrics` of a server says, asked over a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.samples = {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in httpx2.get(f"{url}/metrics").text.splitlines()
+            if line and not line.startswith("#")
+        }
+
+    @property
+    def stored(self) -> float:
+        """Entries."""
+        return self.samples["ml_dash_entries_stored_total"]
+
+
+def _stored_by_worker(folder: Path) -> dict[int, float]:
+    """The entries that each worker process counted, by its number."""
+    from prometheus_client.mmap_dict import MmapedDict
+
+    found: dict[int, float] = {}
+    for path in folder.glob("*/counter_*.db"):
+        values = {json.loads(one[0])[1]: one[1] for one in MmapedDict.read_all_values_from_file(str(path))}
+        found[int(path.stem.rpartition("_")[2])] = values.get("ml_dash_entries_stored_total", 0.0)
+    return found
+
+
+def test_metrics_of_several_workers_are_sums(
+    start: Callable[..., ServerProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever worker is asked: all that was stored, never less than before, also when a worker is killed. The
+    folder in which they count is gone afterwards."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    server = start("-r", str(tmp_path / "served"), "--insecure-local", "--workers", "2")
+    sent, seen = [0], [0.0]
+
+    def send() -> bool:
+        query = {"prefix": PREFIX, "topic": "t"}
+        line = b'{"timestamp": %d}' % sent[0]
+        headers = {"Content-Type": wire.NDJSON}
+        assert httpx2.post(f"{server.url}{wire.BATCHES}", params=query, content=line, headers=headers).is_success
+        sent[0] += 1
+        seen.append(Counted(server.url).stored)
+        assert seen[-1] == sent[0]
+        return min(_stored_by_worker(folder).values()) > 0
+
+    wait_until(lambda: len(_stored_by_worker(folder)) == 2, 60)
+    wait_until(send, 60)
+    workers = _stored_by_worker(folder)
+    assert sum(workers.values()) == sent[0]
+    os.kill(max(workers), signal.SIGKILL)
+    wait_until(lambda: len(_stored_by_worker(folder)) == 3)
+    send()
+    assert seen == sorted(seen)
+    found = Counted(server.url).samples
+    assert found["ml_dash_requests_running"] == 1.0
+    assert found['ml_dash_requests_total{operation="append",status="200"}'] == sent[0]
+    assert found['ml_dash_request_seconds_count{operation="append"}'] == sent[0]
+    assert server.stop() in STOPPED
+    assert list(folder.glob("ml-dash-metrics-*")) == []
 
 
 @pytest.mark.timeout(300)

@@ -311,7 +311,7 @@ class Api:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics"""
         await self.access(request)
-        return Response(self.monitor.exposition(), media_type=self.monitor.media_type)
+        return Response(await self.work(self.monitor.exposition), media_type=self.monitor.media_type)
 
 
 def _media_type(request: Request) -> str:

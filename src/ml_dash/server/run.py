@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ..heard import SILENT_AFTER_S
 from .app import create_app
 from .auth import FileTokens, Tokens
 from .live import stop_following
-from .monitor import JsonLines
+from .monitor import SHARED, JsonLines
 from .outages import Once
 
 WAIT_S = 30.0
@@ -209,8 +210,11 @@ def serve(settings: Settings, listening: socket.socket) -> None:
     set_up_logging(settings.log)
     config = config_of(settings)
     if settings.workers > 1:
-        Multiprocess(config, sockets=[listening]).run()
+        with tempfile.TemporaryDirectory(prefix="ml-dash-metrics-") as folder:
+            os.environ[SHARED] = folder
+            Multiprocess(config, sockets=[listening]).run()
     else:
+        os.environ.pop(SHARED, None)
         uvicorn.Server(config).run(sockets=[listening])
 
 
