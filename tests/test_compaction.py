@@ -281,7 +281,7 @@ def test_memory_is_bounded_whatever_the_entries_are() -> None:
     with peak_growth() as grown:
         for doc in list(series.database["tracks"].docs.values()):
             series.compactor._merge(doc, series.tables.live(doc["_id"]), [])
-    assert grown.size < 128 * MIB
+    assert grown.size < 96 * MIB
     assert all(header["raw"] < PART_BYTES + 4 * MIB for header in series.live() if header["lv"])
     expected = (entry for entries in large_ones() for entry in entries)
     assert all(found == wanted for found, wanted in zip(series.read(), expected, strict=True))

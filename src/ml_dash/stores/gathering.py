@@ -12,7 +12,7 @@ from .uniform import Alike, array_head, array_items, continues, joined
 
 PART_BYTES = 16 << 20
 """Entries of one part, in msgpack; what was decoded together may go beyond it."""
-BLOCK_ENTRIES, BLOCK_BYTES = 8192, 1 << 20
+BLOCK_ENTRIES, BLOCK_BYTES = 8192, 1 << 19
 """Small runs are joined up to here, so that what becomes columns is long."""
 
 

@@ -18,7 +18,7 @@ from .uniform import alike_block, array_head
 
 AHEAD_BYTES, AHEAD = 1 << 20, 100
 """Bodies fetched with one request: they wait compressed for their turn."""
-SLICE_BYTES = 1 << 19
+SLICE_BYTES = 1 << 18
 """Entries decoded at a time, in msgpack; as Python's dicts they take several times as much."""
 
 

@@ -26,11 +26,11 @@ from .undecoded import Packed, Run, TableRows, decoded, rows_of, typed
 
 ROW_GROUP_ENTRIES = 8192
 """A window costs at least one row group; about a MiB of robot state."""
-ROW_GROUP_BYTES = 8 << 20
+ROW_GROUP_BYTES = 4 << 20
 """Of large entries fewer make a row group, by their size as columns."""
 PIECE_BYTES = 2 << 20
 """Rows that are decoded at a time, by their size as columns."""
-KEPT_BYTES = 32 << 20
+KEPT_BYTES = 16 << 20
 """Columns that are kept from the look at their types until they are written; what is beyond is made twice."""
 
 
