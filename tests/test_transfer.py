@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from ml_dash import wire
 from ml_dash.errors import StoreUnavailable
+from ml_dash.ledger import Ledger, ledger_of
 from ml_dash.store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window
 from ml_dash.stores.local import LocalStore
 from ml_dash.stores.memory import MemoryStore
-from ml_dash.transfer import AlreadyThere, Ledger, ledger_of, move
+from ml_dash.transfer import AlreadyThere, move
 from store_contract import FORCE, LOGS, LOSS, STATE, Writer, body, entries
 
 
@@ -206,5 +211,242 @@ def test_the_target_is_listed_once_for_each_kind(tmp_path: Path) -> None:
     target = Listed()
     move(with_many, target, ledger())
     with_many.close()
-    assert asked == ["metrics"]
+    assert asked == ["metrics"], "and no kind that is not here"
     assert [entries(target, track)[0]["loss"] for track in metrics] == list(range(1, 31))
+
+
+# ---------------------------------------------------------------- a target that changed meanwhile
+
+
+class Changing(Unreliable):
+    """May be emptied and set back, as a server is whose database was restored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = self.copied()
+
+    def copied(self) -> Any:
+        """What it holds."""
+        return copy.deepcopy((self._merged, self._sequences, self._documents, self._applied, self._checks))
+
+    def restore(self, kept: Any) -> None:
+        """Hold what it held."""
+        self._merged, self._sequences, self._documents, self._applied, self._checks = copy.deepcopy(kept)
+
+    def empty(self) -> None:
+        """Hold nothing."""
+        self.restore(({}, {}, {}, {}, {}))
+
+    def fail(self, call: int, fate: str) -> None:
+        """Let an append from now fail."""
+        self.failures, self.calls = {call: fate}, 0
+
+
+def test_an_emptied_target_gets_everything_each_time(source: LocalStore) -> None:
+    """The ledger says what was brought; whether it is there only the target can say."""
+    target = Changing()
+    for _ in range(3):
+        assert move(source, target, ledger()).entries == 4502 + 2300
+        check(source, target)
+        assert move(source, target, ledger()).entries == 0
+        target.empty()
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+@pytest.mark.parametrize("call", range(1, 6))
+def test_interrupted_and_then_emptied(source: LocalStore, fate: str, call: int) -> None:
+    """What was frozen does not come before what was lost: metrics and tracks are whole, and once."""
+    target = Changing()
+    target.fail(call, fate)
+    with pytest.raises(StoreUnavailable):
+        move(source, target, ledger())
+    target.empty()
+    move(source, target, ledger())
+    check(source, target)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_set_back_and_refilled_by_others(source: LocalStore, interrupted: bool) -> None:
+    """Neither the number of entries nor the last of them tells, where others have recorded since: the writer does."""
+    target = Changing()
+    if interrupted:
+        target.fail(3, "before")
+        with pytest.raises(StoreUnavailable):
+            move(source, target, ledger())
+    else:
+        move(source, target, ledger())
+    target.empty()
+    Writer(target).send(*(body(n * 0.001 + 0.0005, other=n) for n in range(-1, 9000)))
+    move(source, target, ledger())
+    theirs = {entry["timestamp"] for entry in entries(target)}
+    assert theirs >= {entry["timestamp"] for entry in entries(source)}
+
+
+def test_a_set_back_target_with_metrics_of_others_is_told(source: LocalStore) -> None:
+    """As many entries as were brought, but not those: nothing is put behind them."""
+    target = Changing()
+    move(source, target, ledger())
+    target.empty()
+    Writer(target, [LOSS]).send(*(body(9.0, 1, loss=-n) for n in range(2300)))
+    before = entries(target, LOSS)
+    Writer(source, [LOSS]).send(body(10.0, 1, loss=1))
+    for _ in range(2):
+        with pytest.raises(AlreadyThere, match="train"):
+            move(source, target, ledger())
+        assert entries(target, LOSS) == before
+    assert repr(entries(target, STATE)) == repr(entries(source, STATE))
+
+
+@pytest.mark.parametrize("track", [STATE, FORCE, LOSS, LOGS])
+def test_a_series_deleted_there_comes_back(source: LocalStore, track: Track) -> None:
+    """A topic that is not there was deleted, or its file is lost: what is here is brought."""
+    target = MemoryStore()
+    move(source, target, ledger())
+    target.remove(track)
+    assert move(source, target, ledger()).series == 1
+    check(source, target)
+
+
+@pytest.mark.parametrize(("start", "end"), [(None, 1.0), (1.0, 2.0), (2.0, None)])
+def test_a_window_deleted_there_comes_back(source: LocalStore, start: float | None, end: float | None) -> None:
+    """It may as well be a file that was damaged, or taken from an older backup: nothing is lost."""
+    target = MemoryStore()
+    move(source, target, ledger())
+    target.remove_window(STATE, start, end)
+    move(source, target, ledger())
+    check(source, target)
+    assert move(source, target, ledger()).entries == 0
+
+
+@pytest.mark.parametrize("lost", [(0.0, 99.0), (4.499, -99.0)])
+def test_an_end_that_others_made_up_for_comes_back(source: LocalStore, lost: tuple[float, float]) -> None:
+    """As many entries as were brought, but the track does not reach as far."""
+    target = MemoryStore()
+    move(source, target, ledger())
+    at = 2.25005
+    target.remove_window(STATE, lost[0], lost[0])
+    Writer(target).send(body(at, other=1))
+    move(source, target, ledger())
+    missing = {entry["timestamp"] for entry in entries(source)} - {entry["timestamp"] for entry in entries(target)}
+    assert not missing
+
+
+def test_late_data_between_two_attempts_arrives(source: LocalStore) -> None:
+    """An interrupted transfer goes on behind where it was: what came before that meanwhile is not left out."""
+    target = Unreliable({3: "before"})
+    with pytest.raises(StoreUnavailable):
+        move(source, target, ledger())
+    Writer(source).send(body(0.0005, late=1))
+    move(source, target, ledger())
+    check(source, target)
+
+
+def test_another_recording_of_that_name_is_told(source: LocalStore, tmp_path: Path) -> None:
+    """Recorded anew, a sequence is no continuation, however long it is: it is not put behind the former one."""
+    target = MemoryStore()
+    move(source, target, ledger())
+    before = entries(target, LOSS)
+    anew = LocalStore(tmp_path / "anew")
+    Writer(anew, [LOSS]).send(*(body(9.0, 1, loss=-n) for n in range(2400)))
+    anew.update_document("experiment", lambda known: {"created_at": "2026-02-02T00:00:00Z"})
+    with pytest.raises(AlreadyThere, match="train"):
+        move(anew, target, ledger())
+    anew.close()
+    assert entries(target, LOSS) == before
+
+
+def test_what_was_refused_keeps_no_sequence_from_going_on(tmp_path: Path) -> None:
+    """The target has fewer entries than were sent; what is recorded later arrives behind them."""
+
+    class Picky(MemoryStore):
+        def append(self, batch: Batch) -> None:
+            bad = [(place, "no") for place, one in enumerate(batch.bodies) if one == body(2.0, 1, loss=2)]
+            if bad:
+                raise wire.Refused("no", bad)
+            super().append(batch)
+
+    source, target = MemoryStore(), Picky()
+    writer = Writer(source, [LOSS])
+    writer.send(*(body(float(n), 1, loss=n) for n in range(5)))
+    assert move(source, target, ledger()).refused == ["train: no"]
+    writer.send(body(5.0, 1, loss=5))
+    assert move(source, target, ledger()).entries == 1
+    assert [entry["loss"] for entry in entries(target, LOSS)] == [0, 1, 3, 4, 5]
+
+
+def test_the_target_keeps_one_writer(source: LocalStore) -> None:
+    """By it the target is known again; those of former transfers are forgotten."""
+    target = MemoryStore()
+    for number in range(3):
+        Writer(source).send(body(200.0 + number, n=number))
+        move(source, target, ledger())
+        assert len(target._applied) == 1
+
+
+def test_sequences_that_are_there_are_read_once(source: LocalStore) -> None:
+    """Where others have brought all of them they are compared the first time; later the listing suffices."""
+    read: list[Track] = []
+
+    class Read(MemoryStore):
+        def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+            read.append(track)
+            return super().read(track, window)
+
+        def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+            found = super().tracks(kind)
+            read.clear()
+            return found
+
+    only, target = MemoryStore(), Read()
+    for store in (only, target):
+        Writer(store, [LOSS]).send(*(body(1.0, 1, loss=n) for n in range(10)))
+    for expected in (1, 0, 0):
+        move(only, target, ledger())
+        assert len(read) == expected
+    assert len(entries(target, LOSS)) == 10
+
+
+def test_two_at_once_wait_for_each_other(source: LocalStore) -> None:
+    """The same command started twice, as a nightly one that takes longer than a day: sequences are there once."""
+    target = MemoryStore()
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: move(source, target, ledger()), range(4)))
+    assert sorted(one.entries for one in done) == [0, 0, 0, 6802]
+    check(source, target)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_to_the_target(seed: int, tmp_path: Path) -> None:
+    """Recording, transfers that are interrupted, backups, restores and deletions in any order: after a transfer that
+    ends well, everything that is here is there, and of sequences nothing else and nothing twice."""
+    random = Random(seed)
+    source, target, kept = LocalStore(tmp_path / "here"), Changing(), [Changing().copied()]
+    writer, clock = Writer(source, [STATE, FORCE, LOSS, LOGS]), 0
+
+    def record() -> None:
+        nonlocal clock
+        for _ in range(random.randrange(1, 9)):
+            clock += 1
+            at = float(clock if random.random() < 0.8 else random.randrange(clock))
+            writer.send(body(at, random.randrange(1, 5), n=clock))
+
+    def interrupted() -> None:
+        target.fail(random.randrange(1, 6), random.choice(["before", "after"]))
+        with suppress(StoreUnavailable):
+            move(source, target, ledger())
+        target.failures = {}
+
+    def whole() -> None:
+        move(source, target, ledger())
+        for track in (LOSS, LOGS, STATE, FORCE):
+            assert entries(target, track) == entries(source, track)
+
+    steps = [record, record, interrupted, interrupted, whole, target.empty, lambda: kept.append(target.copied())]
+    steps += [lambda: target.restore(random.choice(kept)), lambda: target.remove(random.choice([STATE, LOSS]))]
+    steps += [lambda: target.remove_window(STATE, random.randrange(clock + 1), clock)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml_dash.transfer.BATCH_ENTRIES", 3)
+        for _ in range(60):
+            random.choice(steps)()
+        whole()
+    source.close()

@@ -1,29 +1,31 @@
 """A recording from one store to another, in frozen batches: interrupted anywhere and called again, it goes on.
 
-What is frozen before a batch is sent, and how far each series is, lies in the user's state folder. A series that was
-moved before is continued behind its last entry; a track that changed in between is sent again as a whole, which merges.
+What is frozen before a batch is sent, and how far each series is, lies in the ledger, in the user's state folder. It
+says what was brought, never what is there: a target may be emptied, restored from a backup or deleted from. So each
+call looks, by one listing for each kind and without reading entries:
+
+    the whole   the last batch of the transfer before is the last of its writer there: else the target is another one,
+                or was set back, and the ledger is void
+    each series it has as many entries as were brought, and reaches as far
+
+A track that is less there, or changed here, is sent again as a whole, which merges. Sequences do not merge: one that
+is not as it was left is compared with what is here, and goes on where it is the beginning of that.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from . import wire
 from .entry import encode_body
 from .errors import CopiedWriter, InvalidEntry, MlDashError
-from .files import FILES, Files
+from .ledger import Ledger, Place
 from .remote import combined_params, combined_run
-from .spool import state_folder
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 
 BATCH_ENTRIES, BATCH_BYTES = 2_000, 1 << 20
@@ -37,52 +39,17 @@ class AlreadyThere(MlDashError):
 
 
 @dataclass(slots=True)
-class Place:
-    """How far one series is: behind which timestamp, or before which index; and what it was when it was whole."""
+class There:
+    """What the target has, asked once for each kind."""
 
-    behind: float | None = None
-    index: int = 0
-    whole: list[Any] | None = None
+    target: Store
+    found: dict[str, dict[str, TrackInfo]] = field(default_factory=dict)
 
-
-@dataclass(slots=True)
-class Ledger:
-    """What is known of one transfer, on disk."""
-
-    path: Path
-    writer: str = ""
-    number: int = 0
-    frozen: list[Any] | None = None
-    places: dict[str, Place] = field(default_factory=dict)
-    files: Files = FILES
-
-    def place(self, track: Track) -> Place:
-        """How far a series is."""
-        return self.places.setdefault(f"{track.kind}/{track.topic}", Place())
-
-    def write(self) -> None:
-        """Keep it, durably."""
-        value = {
-            "writer": self.writer,
-            "number": self.number,
-            "frozen": self.frozen,
-            "places": {name: [p.behind, p.index, p.whole] for name, p in self.places.items()},
-        }
-        self.files.make_folder(self.path.parent)
-        self.files.write_atomically(self.path, json.dumps(value).encode())
-
-
-def ledger_of(*names: str) -> Ledger:
-    """The ledger of one transfer, named by all that makes it one: from where, to where, what."""
-    name = sha256("\0".join(names).encode()).hexdigest()[:24]
-    ledger = Ledger(state_folder() / "transfers" / f"{name}.json")
-    try:
-        found = json.loads(ledger.path.read_bytes())
-        ledger.writer, ledger.number, ledger.frozen = found["writer"], found["number"], found["frozen"]
-        ledger.places = {name: Place(*place) for name, place in found["places"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass
-    return ledger
+    def of(self, track: Track) -> TrackInfo:
+        """A series there; one without entries where it has none."""
+        if track.kind not in self.found:
+            self.found[track.kind] = {info.topic: info for info in self.target.tracks(track.kind)}
+        return self.found[track.kind].get(track.topic) or TrackInfo(track.topic, 0, None, None)
 
 
 @dataclass(slots=True)
@@ -110,16 +77,21 @@ def move(
         StoreUnavailable, Unauthorized: call it again to go on.
         AlreadyThere: sequences have other entries there than here; everything else was moved.
     """
-    moved = Moved()
+    with ledger.alone():
+        return _move(source, target, ledger, progress, settle)
+
+
+def _move(
+    source: Store, target: Store, ledger: Ledger, progress: Progress, settle: Callable[[Document], Document]
+) -> Moved:
+    moved, there, others = Moved(), There(target), list[str]()
+    _look(target, ledger, (source.read_document("experiment") or {}).get("created_at"))
     if ledger.frozen is not None:
-        _send_frozen(source, target, ledger, moved)
-    others: list[str] = []
+        _send_frozen(source, target, ledger, there, moved)
     for kind in KINDS:
-        found = source.tracks(kind)
-        there = {info.topic: info.count for info in target.tracks(kind)} if found and kind != MERGED else {}
-        for info in found:
+        for info in source.tracks(kind):
             track = Track(kind, info.topic)
-            if kind == MERGED or _goes_on(source, target, ledger, track, there.get(info.topic, 0)):
+            if _goes_on(source, target, ledger, track, info, there.of(track)):
                 _move_series(source, target, ledger, track, info, moved, progress)
             else:
                 others.append(f"{kind} {info.topic!r}")
@@ -128,10 +100,7 @@ def move(
         if document is not None:
             document = settle(document) if name == "experiment" else document
             target.update_document(name, lambda known, c=combine, d=document: c(known, d))  # type: ignore[misc]
-    writer, ledger.writer, ledger.number = ledger.writer, "", 0
-    ledger.write()
-    if writer:
-        target.forget(writer)
+    _leave_proof(target, ledger)
     if others:
         raise AlreadyThere(
             f"{', '.join(others)}: there are other entries there than here, which stay as they are; all else was "
@@ -140,39 +109,110 @@ def move(
     return moved
 
 
-def _goes_on(source: Store, target: Store, ledger: Ledger, track: Track, there: int) -> bool:
-    """Whether what is here of a sequence continues the entries there. They do not merge: sent twice, they would be
-    there twice. So where others than this machine have sent, what is there must be the beginning of what is here."""
+# ---------------------------------------------------------------- whether the target is as it was left
+
+
+def _look(target: Store, ledger: Ledger, origin: Any) -> None:
+    """Take the ledger for void where the target, or the recording here, is not the one that it is about."""
+    if origin != ledger.origin:
+        ledger.places = {}
+    if not _is_as_left(target, ledger):
+        ledger.void()
+    ledger.origin = origin
+
+
+def _is_as_left(target: Store, ledger: Ledger) -> bool:
+    """Whether the target has the last batches of this transfer, and of the one before: a target that was emptied, made
+    anew or restored from a backup has not. A higher number than we gave says that the ledger is an old one."""
+    if ledger.proof is not None and target.applied(ledger.proof[0]) != ledger.proof[1]:
+        return False
+    return not ledger.writer or ledger.arrived <= target.applied(ledger.writer) <= ledger.number
+
+
+def _leave_proof(target: Store, ledger: Ledger) -> None:
+    """All is there: the last batch stays known to the target; an empty one where there was nothing to send."""
+    before = ledger.proof
+    if before is None and not ledger.arrived and ledger.places:
+        ledger.begin_writer()
+        target.append(Batch(ledger.writer, 1, {}, []))
+        ledger.arrived = 1
+    if ledger.arrived:
+        ledger.proof = [ledger.writer, ledger.arrived]
+    ledger.writer, ledger.number, ledger.arrived = "", 0, 0
+    ledger.write()
+    if before is not None and before != ledger.proof:
+        target.forget(before[0])
+
+
+def _goes_on(source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, there: TrackInfo) -> bool:
+    """Whether what is here of a series can be sent behind, or into, what is there."""
     place = ledger.place(track)
-    if there != place.index:
-        ours = (entry for block in source.read(track, Window(limit=there)) for entry in block)
-        theirs = (entry for block in target.read(track) for entry in block)
-        if any(_unlike(one, other) for one, other in zip_longest(ours, theirs)):
-            return False
-        place.index, place.whole = there, None
+    if track.kind == MERGED:
+        if place.seen != _seen(info) or _lacks(there, place):
+            ledger.begin(track)
+        return True
+    return (there.count == place.brought and not _is_another(info, place)) or _is_beginning(
+        source, target, ledger, track, there.count
+    )
+
+
+def _lacks(there: TrackInfo, place: Place) -> bool:
+    """Whether a track is less there than was brought: fewer entries, or ends that are further in."""
+    if there.count < place.brought:
+        return True
+    if not place.whole or place.seen is None or place.brought < place.seen[0]:
+        return False  # not all was brought, and what was refused may have been an end
+    first, last = place.seen[1:3]
+    if there.first_timestamp is None or there.last_timestamp is None or first is None or last is None:
+        return False
+    return there.first_timestamp > float(first) or there.last_timestamp < float(last)
+
+
+def _is_another(info: TrackInfo, place: Place) -> bool:
+    """Whether a sequence here cannot be what it was, or that with more behind it, by what is known without reading."""
+    if place.seen is None:
+        return False
+    count, first, last, _ = place.seen
+    is_same_length = info.count == count
+    return info.count < int(count) or info.first_timestamp != first or (is_same_length and info.last_timestamp != last)
+
+
+def _is_beginning(source: Store, target: Store, ledger: Ledger, track: Track, count: int) -> bool:
+    """Whether the entries there are the beginning of those here. They do not merge: sent twice, they would be there
+    twice. So where others than this machine have sent, this is looked at."""
+    ours = (entry for block in source.read(track, Window(limit=count)) for entry in block)
+    theirs = (entry for block in target.read(track) for entry in block)
+    if count and any(_unlike(one, other) for one, other in zip_longest(ours, theirs)):
+        return False
+    place = ledger.begin(track)
+    place.index = place.brought = count
     return True
+
+
+def _seen(info: TrackInfo) -> list[Any]:
+    return [info.count, info.first_timestamp, info.last_timestamp, info.size_bytes]
 
 
 def _unlike(one: Entry | None, other: Entry | None) -> bool:
     return one != other and repr(one) != repr(other)  # NaN is not equal to itself
 
 
+# ---------------------------------------------------------------- sending
+
+
 def _move_series(
     source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, moved: Moved, progress: Progress
 ) -> None:
-    place = ledger.place(track)
-    now = [info.count, info.first_timestamp, info.last_timestamp, info.size_bytes]
-    if place.whole == now:
+    place, now = ledger.place(track), _seen(info)
+    if place.whole and place.seen == now:
         return
-    if place.whole is not None and track.kind == MERGED:
-        place.behind = None  # late data may lie anywhere: all of it once more
-    place.whole = None
-    done = place.index if track.kind != MERGED else 0
+    place.seen, place.whole = now, False
+    done = place.brought if track.kind == MERGED else place.index
     for entries in _batches(source, track, place):
-        _send(source, target, ledger, track, entries, moved)
+        _send(target, ledger, track, entries, moved)
         done += len(entries)
         progress(track, min(done, info.count), info.count)
-    place.whole = now
+    place.whole = True
     moved.series += 1
     ledger.write()
 
@@ -190,59 +230,76 @@ def _batches(source: Store, track: Track, place: Place) -> Iterator[list[Entry]]
         yield group
 
 
-def _send(source: Store, target: Store, ledger: Ledger, track: Track, entries: list[Entry], moved: Moved) -> None:
+def _send(target: Store, ledger: Ledger, track: Track, entries: list[Entry], moved: Moved) -> None:
     """Freeze a batch, send it, note that it is there."""
-    ledger.writer = ledger.writer or f"move-{secrets.token_hex(12)}"
+    if not ledger.writer:
+        ledger.begin_writer()
     ledger.number += 1
     first, last = entries[0], entries[-1]
     bounds = [first["timestamp"], last["timestamp"]] if track.kind == MERGED else [first["index"], last["index"] + 1]
     bodies, refused = _bodies(track, entries)
-    ledger.frozen = [ledger.number, track.kind, track.topic, *bounds, _check_sum(bodies)]
+    ledger.frozen = [track.kind, track.topic, *bounds, len(bodies), _check_sum(bodies)]
     ledger.write()
     moved.refused += refused
-    _append(target, ledger, track, bodies, moved)
-    _arrived(ledger, track, bounds[1])
+    _note_arrived(ledger, _append(target, ledger, track, bodies, moved))
 
 
-def _arrived(ledger: Ledger, track: Track, end: float) -> None:
-    place, ledger.frozen = ledger.place(track), None
-    if track.kind == MERGED:
+def _note_arrived(ledger: Ledger, count: int) -> None:
+    """The frozen batch is there, with so many entries."""
+    assert ledger.frozen is not None
+    kind, topic, _, end, *_ = ledger.frozen
+    place = ledger.place(Track(kind, topic))
+    if kind == MERGED:
         place.behind = end
     else:
         place.index = int(end)
+    place.brought += count
+    ledger.arrived, ledger.frozen = ledger.number, None
 
 
-def _send_frozen(source: Store, target: Store, ledger: Ledger, moved: Moved) -> None:
-    """The batch that somebody was interrupted with: once more, as it was; where it is not that any more, as it is."""
+def _send_frozen(source: Store, target: Store, ledger: Ledger, there: There, moved: Moved) -> None:
+    """The batch that somebody was interrupted with: noted where it arrived, else sent once more as it was. Where it
+    is not that any more, here or for the place it was meant for, its series is looked at anew."""
     assert ledger.frozen is not None
-    number, kind, topic, start, end, check = ledger.frozen
+    kind, topic, start, end, count, check = ledger.frozen
     track = Track(kind, topic)
+    if target.applied(ledger.writer) == ledger.number:
+        return _note_arrived(ledger, count)
     window = Window(start, end) if kind == MERGED else Window(first=int(start), limit=int(end) - int(start))
-    entries = [entry for block in source.read(track, window) for entry in block]
-    bodies, _ = _bodies(track, entries)
-    if target.applied(ledger.writer) < number:
-        if _check_sum(bodies) != check:
-            ledger.writer, ledger.number = f"move-{secrets.token_hex(12)}", 1
-        _append(target, ledger, track, bodies, moved)
-    _arrived(ledger, track, end)
+    bodies, _ = _bodies(track, [entry for block in source.read(track, window) for entry in block])
+    # Listed for a sequence only, whose batch belongs behind what is there: the listing is then of before it.
+    place = ledger.place(track)
+    is_elsewhere = kind != MERGED and (there.of(track).count, start) != (place.brought, place.index)
+    if is_elsewhere or _check_sum(bodies) != check:
+        ledger.frozen = None
+        if kind != MERGED:
+            place.brought = -1  # of no sequence: what is there is compared
+        return None
+    _note_arrived(ledger, _append(target, ledger, track, bodies, moved))
+    there.found.pop(kind, None)
+    return None
 
 
-def _append(target: Store, ledger: Ledger, track: Track, bodies: list[bytes], moved: Moved) -> None:
+def _append(target: Store, ledger: Ledger, track: Track, bodies: list[bytes], moved: Moved) -> int:
+    """Have a batch stored without what the target refuses of it; how many entries were."""
     while True:
         try:
             target.append(Batch(ledger.writer, ledger.number, {1: track}, bodies))
             moved.entries += len(bodies)
-            return
+            return len(bodies)
         except wire.Refused as error:
             named = dict(error.entries)
             moved.refused += [f"{track.topic}: {reason}" for reason in named.values()]
             if error.rest_stored:
                 moved.entries += len(bodies) - len(named)
-                return
+                return len(bodies) - len(named)
             bodies = [body for at, body in enumerate(bodies) if at not in named] if named else []
             ledger.number += 1
         except CopiedWriter:
-            ledger.writer, ledger.number = f"move-{secrets.token_hex(12)}", 1
+            ledger.begin_writer()
+            ledger.number = 1
+        assert ledger.frozen is not None
+        ledger.frozen[-2:] = [len(bodies), _check_sum(bodies)]
         ledger.write()
 
 
@@ -265,8 +322,3 @@ def _check_sum(bodies: Sequence[bytes]) -> int:
     for body in bodies:
         check = zlib.crc32(body, check)
     return check
-
-
-def identity(folder: Path) -> str:
-    """What a folder is in a ledger's name."""
-    return os.path.realpath(folder)

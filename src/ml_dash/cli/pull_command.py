@@ -27,20 +27,20 @@ def pull(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     """Copy experiments from a server into a folder.
 
     PREFIX may be a pattern. Interrupted, it goes on where it was when it is called again; called again later it fetches
-    what is new.
+    what is new, and what the folder has not any more.
     """
     from ..catalog import LocalCatalog
-    from ..transfer import identity, ledger_of
+    from ..ledger import identity, ledger_of
 
     check_folder(dash_root)
-    here, moved = LocalCatalog(dash_root), []
+    here, problem = LocalCatalog(dash_root), False
     with closing(server(url, token)) as there, progress() as bars:
         for prefix in _prefixes(there, patterns):
             ledger = ledger_of("pull", there.url, identity(here.folder(prefix)), prefix)
             target = here.store(prefix)
-            moved.append(carry(prefix, there.store(prefix), target, ledger, bars, f"from {there.url}"))
+            problem |= not carry(prefix, there.store(prefix), target, ledger, bars, f"from {there.url}")
             target.store.compact_all()
-    return PROBLEM if any(one.refused for one in moved) else OK
+    return PROBLEM if problem else OK
 
 
 def _prefixes(there: HttpCatalog, patterns: tuple[str, ...]) -> list[str]:

@@ -17,8 +17,8 @@ from .remote_options import server, token_option, url_option
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from ..ledger import Ledger
     from ..store import Document, Store, Track
-    from ..transfer import Ledger, Moved
 
 
 @click.command()
@@ -30,11 +30,11 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
     """Send experiments that were recorded here to a server.
 
     PREFIX may be a pattern. Interrupted, it goes on where it was when it is called again; called again later it sends
-    what is new.
+    what is new, and what the server has not any more.
     """
     from .. import run_record
+    from ..ledger import identity, ledger_of
     from ..spool import JOURNALS
-    from ..transfer import AlreadyThere, identity, ledger_of
 
     problem = False
     with closing(server(url, token)) as there, progress() as bars:
@@ -44,12 +44,7 @@ def push(patterns: tuple[str, ...], url: str | None, token: str | None, dash_roo
             alive = partial(run_record.is_writing, here.folder(prefix) / JOURNALS)
             settle = partial(run_record.settled, is_alive=alive)
             source, target = here.store(prefix), there.store(prefix)
-            try:
-                moved = carry(prefix, source, target, ledger, bars, f"to {there.url}", settle)
-                problem = problem or bool(moved.refused)
-            except AlreadyThere as error:
-                click.echo(f"{prefix}: {error}", err=True)
-                problem = True
+            problem |= not carry(prefix, source, target, ledger, bars, f"to {there.url}", settle)
     return PROBLEM if problem else OK
 
 
@@ -61,9 +56,9 @@ def carry(
     bars: Progress,
     where: str,
     settle: Callable[[Document], Document] = lambda document: document,
-) -> Moved:
-    """Move one experiment, with a bar for each series, and say what came of it."""
-    from ..transfer import move
+) -> bool:
+    """Move one experiment, with a bar for each series, and say what came of it; whether all of it is there now."""
+    from ..transfer import AlreadyThere, move
 
     tasks: dict[Track, int] = {}
 
@@ -72,10 +67,14 @@ def carry(
             tasks[track] = bars.add_task(f"{prefix} {track.topic}", total=total)
         bars.update(tasks[track], completed=done)  # type: ignore[arg-type]
 
-    moved = move(source, target, ledger, tell, settle)
+    try:
+        moved = move(source, target, ledger, tell, settle)
+    except AlreadyThere as error:  # the experiments behind it are moved all the same
+        click.echo(f"{prefix}: {error}", err=True)
+        return False
     click.echo(f"{prefix}: {count(moved.entries, 'entry')} {where}")
     for reason in moved.refused[:10]:
         click.echo(f"  left out: {reason}")
     if len(moved.refused) > 10:
         note(f"  and {len(moved.refused) - 10} more")
-    return moved
+    return not moved.refused

@@ -1,0 +1,114 @@
+"""What is known of a transfer of one experiment, on disk in the user's state folder, from one call to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .files import FILES, Files
+from .spool import state_folder
+from .store import Track
+
+
+@dataclass(slots=True)
+class Place:
+    """How far one series is: behind which timestamp, or before which index; and what it was here when it was begun.
+
+    `brought` is how many entries the target has of it at least, of a sequence exactly.
+    """
+
+    behind: float | None = None
+    index: int = 0
+    brought: int = 0
+    seen: list[Any] | None = None
+    whole: bool = False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known of one transfer, on disk.
+
+    Attributes:
+        writer: under which name batches are sent until all is there. number: the last one that was given;
+            arrived: the last one that is known to be there; frozen: the one between, if any.
+        proof: the last batch of the last whole transfer, `[writer, number]`; the target keeps the number.
+        origin: when the recording here was made: one that was made anew under its name is another.
+    """
+
+    path: Path
+    writer: str = ""
+    number: int = 0
+    arrived: int = 0
+    frozen: list[Any] | None = None
+    proof: list[Any] | None = None
+    origin: Any = None
+    places: dict[str, Place] = field(default_factory=dict)
+    files: Files = FILES
+
+    def place(self, track: Track) -> Place:
+        """How far a series is."""
+        return self.places.setdefault(f"{track.kind}/{track.topic}", Place())
+
+    def begin(self, track: Track) -> Place:
+        """A series from its beginning."""
+        place = self.places[f"{track.kind}/{track.topic}"] = Place()
+        return place
+
+    def begin_writer(self) -> None:
+        """Send under a new name."""
+        self.writer, self.number, self.arrived = f"move-{secrets.token_hex(12)}", 0, 0
+
+    def void(self) -> None:
+        """Nothing is known."""
+        self.writer, self.number, self.arrived, self.frozen, self.proof, self.places = "", 0, 0, None, None, {}
+
+    def write(self) -> None:
+        """Keep it, durably."""
+        value = {
+            "batches": [self.writer, self.number, self.arrived, self.frozen, self.proof],
+            "origin": self.origin,
+            "series": {name: [p.behind, p.index, p.brought, p.seen, p.whole] for name, p in self.places.items()},
+        }
+        self.files.make_folder(self.path.parent)
+        self.files.write_atomically(self.path, json.dumps(value).encode())
+
+    def load(self) -> None:
+        """What is on disk; nothing where that is damaged, or was written by a version that never looked."""
+        self.void()
+        try:
+            found = json.loads(self.path.read_bytes())
+            places = {name: Place(*place) for name, place in found["series"].items()}
+            self.writer, self.number, self.arrived, self.frozen, self.proof = found["batches"]
+            self.origin, self.places = found["origin"], places
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            self.void()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the block runs no other process moves the same: sequences would be there twice. Waits for one."""
+        self.files.make_folder(self.path.parent)
+        lock = self.files.open_lock(self.path.with_suffix(".lock"))
+        try:
+            self.files.lock(lock, wait=True)
+            self.load()
+            yield
+        finally:
+            self.files.close_lock(lock)
+
+
+def ledger_of(*names: str) -> Ledger:
+    """The ledger of one transfer, named by all that makes it one: from where, to where, what."""
+    name = sha256("\0".join(names).encode()).hexdigest()[:24]
+    return Ledger(state_folder() / "transfers" / f"{name}.json")
+
+
+def identity(folder: Path) -> str:
+    """What a folder is in a ledger's name."""
+    return os.path.realpath(folder)
