@@ -81,7 +81,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Its address, once it has said it."""
-        found = re.search(r"at (http://\S+)", self.log.read_text())
+        found = re.search(r"at (http://[^\s\"]+)", self.log.read_text())
         return found[1] if found else ""
 
     def _answers(self) -> bool:

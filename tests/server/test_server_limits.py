@@ -350,6 +350,9 @@ BAD_ENTRIES = {
     "columns that are none": _packed(1, 1, bytes(8), {"x": 1}),
     "columns n is text": _packed(1, "1", bytes(8), {}),
     "columns n is huge": _packed(1, 1 << 62, bytes(8), {}),
+    "an extension": _packed(1, 1.0, {"x": [msgspec.msgpack.Ext(5, b"abc")]}),
+    "an extension in columns": _packed(1, 1, bytes(8), {"x": [[msgspec.msgpack.Ext(5, b"abc")]]}),
+    "a time that is none": _packed(1, 1.0, {"x": msgspec.msgpack.Ext(-1, b"abc")}),
 }
 
 
@@ -385,10 +388,12 @@ def test_what_append_takes_is_taken(post: Callable[..., Any], store: HttpStore) 
         "keys": {1: "a", None: "b", 2.5: "c"},
         "raw": b"\x00\xff",
         "when": datetime.date(2026, 1, 2),
+        "at": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
     }
     assert post(raw(body(1.0, **odd), columns([2.0, 3.0], s=["a", None]))).status_code == 200
     (first, *others) = entries(store)
     assert (first["keys"], first["raw"], first["when"]) == ({"1": "a", "null": "b", "2.5": "c"}, "AP8=", "2026-01-02")
+    assert first["at"] == "2026-01-02T00:00:00Z"
     assert others == [{"timestamp": 2.0, "s": "a"}, {"timestamp": 3.0, "s": None}]
 
 
@@ -435,6 +440,57 @@ def test_bad_lines_are_named(post: Callable[..., Any], line: bytes) -> None:
     answer = post(content, query={"topic": "robot/state"}, Content_Type="application/x-ndjson")
     refused(answer, 422, "bad_entries")
     assert answer.json()["error"]["entries"][0][0] == 1
+
+
+UNSOUND_LINES = {
+    b'{"timestamp": 6, "a": 1e400}': "field 'a' has a number beyond float64",
+    b'{"timestamp": 6, "a": {"b": [1, -1E+0400]}}': "field 'a' has a number beyond float64",
+    b'{"timestamp": 6, "a": 1%s.0e5}' % (b"0" * 310): "field 'a' has a number beyond float64",
+    b'{"timestamp": 7, "timestamp": 8}': "field 'timestamp' is there twice",
+    b'{"timestamp": 7, "a": {"b": 1, "c": ":", "b": 2}}': "field 'b' is there twice",
+    b'{"timestamp": 7, "b": 1, "n": %d}' % (1 << 70): "field 'n' on topic 'robot/state' (int) cannot be recorded",
+}
+
+
+@pytest.mark.parametrize("line", UNSOUND_LINES)
+def test_lines_that_would_become_something_else(post: Callable[..., Any], line: bytes) -> None:
+    """A number that reads as infinity, a name twice, an integer of no type: refused, with the field's name."""
+    answer = post(line, query={"topic": "robot/state"}, Content_Type="application/x-ndjson")
+    assert UNSOUND_LINES[line] in refused(answer, 422, "bad_entries")
+
+
+def test_lines_that_look_unsound_and_are_not(post: Callable[..., Any], store: HttpStore) -> None:
+    """The spellings of NaN and infinity that the format has, colons in texts, large exponents, deep nesting."""
+    values = [
+        b'"Infinity"', b"Infinity", b'["NaN", "-Infinity", NaN]', b'"\\u0049nfinity"', b'"12:30:00"', b"1e300",
+        b'"1e400"', b'{"b": {"b": ":"}}', b"0.%se150" % (b"0" * 200), b"[" * 900 + b"1" + b"]" * 900,
+    ]  # fmt: skip
+    lines = b"".join(b'{"timestamp": %d, "a": %s, "t": "1e999"}\n' % one for one in enumerate(values))
+    assert post(lines, query={"topic": STATE.topic}, Content_Type="application/x-ndjson").json()["count"] == 10
+    found = [entry["a"] for entry in entries(store)]
+    assert found[:2] == [math.inf, math.inf]
+    assert math.isnan(found[2][0])
+    assert found[3:9] == ["Infinity", "12:30:00", 1e300, "1e400", {"b": {"b": ":"}}, pytest.approx(0, abs=1e-40)]
+
+
+def test_documents_have_no_number_beyond(url: str, store: HttpStore) -> None:
+    """As lines."""
+    import httpx2
+
+    query, headers = {"prefix": store.prefix, "name": "params"}, {"Content-Type": wire.JSON}
+    for content, field in ((b'{"lr": {"x": 1e400}}', "'lr'"), (b'{"lr": 1, "n": %d}' % (1 << 70), "'n'")):
+        answer = httpx2.put(f"{url}{wire.DOCUMENTS}", params=query, content=content, headers=headers)
+        assert f"field {field}" in refused(answer, 400, "bad_body")
+    assert store.read_document("params") is None
+
+
+@pytest.mark.parametrize("given", ["writer", "number"])
+def test_writer_and_number_belong_together(post: Callable[..., Any], given: str) -> None:
+    """One without the other would be stored as often as it is sent, or under a number that is not meant."""
+    query = {"topic": "t", given: "7"}
+    answer = post(b'{"timestamp": 1}', query=query, Content_Type="application/x-ndjson")
+    assert "give both" in refused(answer, 400, "bad_parameter")
+    assert answer.json()["error"]["where"] == {"writer": "number", "number": "writer"}[given]
 
 
 BAD_PLACES: list[dict[str, str]] = [
@@ -594,7 +650,8 @@ def test_hostile_prefixes(url: str, path: str, prefix: str) -> None:
 
 BAD_WINDOWS = [
     {"start": "x"}, {"start": "nan"}, {"end": "1e"}, {"first": "-1"}, {"limit": "1.5"}, {"limit": "9" * 30},
-    {"format": "xml"}, {"kind": "files"}, {"nonsense": "1"}, {"start": "\u0661"},
+    {"format": "xml"}, {"kind": "files"}, {"nonsense": "1"}, {"start": "\u0661"}, {"first": "1"}, {"columns": "a,b"},
+    {"start": "1", "kind": "metrics"}, {"end": "1", "kind": "logs", "topic": "logs"},
 ]  # fmt: skip
 
 
@@ -621,6 +678,24 @@ def test_queries_that_are_no_text(url: str, text: str) -> None:
         assert "UTF-8" in refused(answer, 400, "bad_parameter")
     assert "UTF-8" in refused(httpx2.get(f"{url}/api/experiments/x/tracks/%ff/data"), 400, "bad_request")
     assert "\ufffd" not in httpx2.get(f"{url}{wire.EXPERIMENTS}").text
+
+
+def test_fields_are_named_by_repeating(url: str, store: HttpStore) -> None:
+    """Who separates them by commas is told how to."""
+    import httpx2
+
+    query = {"prefix": store.prefix, "topic": "t", "columns": "a,b"}
+    message = refused(httpx2.get(f"{url}{wire.ENTRIES}", params=query), 400, "bad_parameter")
+    assert message == "columns must be none, got 'a,b'; for some fields repeat column=NAME"
+
+
+@pytest.mark.parametrize("query", [{"first": "1"}, {"start": "1", "kind": "metrics"}])
+def test_a_stream_begins_where_its_kind_can(url: str, store: HttpStore, query: dict[str, str]) -> None:
+    """At a time for tracks, at an index for sequences."""
+    import httpx2
+
+    answer = httpx2.get(f"{url}{wire.LIVE}", params={"prefix": store.prefix, "topic": "t", **query})
+    assert next(iter(query)) in refused(answer, 400, "bad_parameter")
 
 
 def test_parameters_given_twice(url: str, store: HttpStore) -> None:

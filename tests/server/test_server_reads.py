@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from ml_dash.server import app
 from ml_dash.server.app import create_app
 from ml_dash.server.auth import FileTokens, Grant, create, now, revoke
 from ml_dash.server.live import newest, stop_following
+from ml_dash.server.routes import OPERATIONS
 from ml_dash.server.tidy import Tidy
 from ml_dash.store import Batch, Entry, Store, Track, Window
 from ml_dash.stores.http import HttpStore
@@ -129,6 +131,39 @@ def test_sequences_carry_their_index(catalog: LocalCatalog, client: httpx2.Clien
     Writer(catalog.store(PREFIX), [LOSS]).send(*(body(100.0, loss=n) for n in range(50)))
     answer = get(client, format, topic="train", kind="metrics", first=10, limit=3)
     assert [(one["index"], one["loss"]) for one in decoded(answer, format)] == [(10, 10), (11, 11), (12, 12)]
+
+
+@pytest.mark.parametrize("format", ["json", "ndjson", "arrow", "parquet"])
+@pytest.mark.parametrize("limit", [0, 1, 4097, 9000])
+def test_the_first_entries_of_a_window(catalog: LocalCatalog, client: httpx2.Client, format: str, limit: int) -> None:
+    """As many as wanted, of a track too; columns are selected before they are counted."""
+    writer = Writer(catalog.store(PREFIX))
+    writer.send(*(body(float(n), **({"n": n} if n % 2 else {"m": n})) for n in range(9000)))
+    found = decoded(get(client, format, start=10, limit=limit), format)
+    assert [entry["timestamp"] for entry in found] == [float(n) for n in range(10, min(10 + limit, 9000))]
+    odd = decoded(get(client, format, start=10, limit=min(limit, 100), column="n"), format)
+    assert [entry["n"] for entry in odd] == list(range(11, 9000, 2))[: min(limit, 100)]
+
+
+def test_what_is_behind_a_limit_is_not_read(catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first entry of a track that never ends is there at once."""
+    given, closed = [0], threading.Event()
+
+    class Endless:
+        def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+            try:
+                while True:
+                    given[0] += 1
+                    yield [{"timestamp": float(given[0]), "x": 1}]
+            finally:
+                closed.set()
+
+    monkeypatch.setattr(catalog, "store", lambda prefix: Endless())
+    with TestClient(create_app(catalog, tokens=None), base_url="http://localhost") as client:
+        answer = client.get("/v1/entries", params={"prefix": PREFIX, "topic": "t", "limit": 3})
+        assert [entry["timestamp"] for entry in answer.json()["entries"]] == [1.0, 2.0, 3.0]
+        assert closed.wait(10)
+    assert given[0] == 3
 
 
 def test_a_failure_in_the_middle_is_no_answer(catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,6 +516,18 @@ def test_the_description_is_whole(client: httpx2.Client) -> None:
         "column",
     }
     documented = {(path, method.upper()) for path, methods in found["paths"].items() for method in methods}
-    from ml_dash.server.routes import OPERATIONS
-
     assert documented == {(one.path, one.method) for one in OPERATIONS}
+
+
+def test_the_page_names_every_parameter() -> None:
+    """`docs/http-api.md` has each path with the parameters that its operations take, as errors list them."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "http-api.md").read_text(encoding="utf-8")
+    page = page.partition("\n## Store")[0]
+    told: dict[str, set[str]] = {}
+    for cell in re.findall(r"^\| (`(?:GET|POST|PUT|DELETE)[^|]*) \|", page, re.M):
+        for path in re.findall(r"(/[\w./]+)", cell):
+            told.setdefault(path, set()).update(re.findall(r"[?&](\w+)=", cell))
+    taken: dict[str, set[str]] = {"/metrics": set(), "/openapi.json": set()}
+    for operation in OPERATIONS:
+        taken.setdefault(operation.path, set()).update(param.name for param in operation.params)
+    assert told == taken

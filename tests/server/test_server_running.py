@@ -154,6 +154,16 @@ def test_a_stop_finishes_what_has_begun(start: Callable[..., ServerProcess], tmp
         assert len(stored.tracks(STATE.topic)) == 1
 
 
+def test_a_log_of_json_is_nothing_else(start: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    """From the first line, which says where the server is, to the last."""
+    server = start("-r", str(tmp_path / "served"), "--insecure-local")
+    httpx2.get(f"{server.url}/v1/experiments")
+    assert server.stop() in STOPPED
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert lines[0]["text"].endswith(f"at {server.url}")
+    assert [line["operation"] for line in lines if line["text"] == "request"][-1] == "list_experiments"
+
+
 def _connects(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 import click
@@ -44,7 +45,7 @@ def serve(
     listens on 127.0.0.1. Ctrl-C or SIGTERM stops it once running requests are answered.
     """
     try:
-        from ..server.run import Settings, bind
+        from ..server.run import Settings, bind, set_up_logging
         from ..server.run import serve as run
     except ModuleNotFoundError as missing:
         from ..errors import MissingExtra
@@ -65,7 +66,9 @@ def serve(
     )
     listening = bind(settings)
     where = f"[{host}]" if ":" in host else host
-    note(f"serving {'MongoDB ' + database if mongo_uri else dash_root} at http://{where}:{listening.getsockname()[1]}")
+    set_up_logging(log)
+    say = note if log == "text" else logging.getLogger("ml_dash.server").info
+    say(f"serving {'MongoDB ' + database if mongo_uri else dash_root} at http://{where}:{listening.getsockname()[1]}")
     if insecure_local:
-        note("without tokens, for this machine only")
+        say("without tokens, for this machine only")
     run(settings, listening)

@@ -243,6 +243,7 @@ class Api:
         """GET /v1/entries"""
         prefix, query = await self.reach(request, routes.READ)
         track = checked_track(query.get("kind", MERGED), query["topic"])
+        routes.check_bounds(track.kind, query)
         window = wire.window_of(query, request.query_params.getlist("column"))
         format = query.get("format", "json")
         zstd = format != "parquet" and "zstd" in request.headers.get("accept-encoding", "")
@@ -257,6 +258,7 @@ class Api:
         """GET /v1/live"""
         prefix, query = await self.reach(request, routes.FOLLOW)
         track = checked_track(query.get("kind", MERGED), query["topic"])
+        routes.check_bounds(track.kind, query)
         window = wire.window_of(query, request.query_params.getlist("column"))
 
         def allowed() -> None:

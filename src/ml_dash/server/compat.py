@@ -23,9 +23,10 @@ from ..address import check_prefix
 from ..params import merged
 from ..store import MERGED, Batch, Document, Track, Window
 from .auth import EVERY_OWNER
-from .compat_entries import Body, encoded, flat, free_of_names, logged, nested, timed
+from .compat_entries import Body, flat, free_of_names, logged, nested, timed
 from .faults import Refusal, not_found
 from .ingest import check, checked_track, once
+from .lines import encoded
 from .reads import Streamed, chunks_of
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class Compat:
         track = checked_track(kind, topic)
 
         def run() -> int:
-            batch = Batch(once(), 1, {1: track}, [encoded(stamp, fields) for stamp, fields in entries])
+            batch = Batch(once(), 1, {1: track}, [encoded(topic, *one) for one in entries])
             count = check(batch, self._api.limits)
             store = self._api.store(prefix)
             store.append(batch)

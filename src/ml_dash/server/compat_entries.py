@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..entry import encode_body
 from ..errors import InvalidEntry
 from ..params import merged
 
@@ -40,14 +39,6 @@ def flat(document: Mapping[str, Any], above: str = "") -> Body:
 
 
 # ---------------------------------------------------------------- their entries as ours
-
-
-def encoded(timestamp: float, fields: Body) -> bytes:
-    """The body of an entry; raises InvalidEntry."""
-    try:
-        return encode_body((1, timestamp, fields))
-    except Exception as error:
-        raise InvalidEntry(f"a value that cannot be recorded: {error}") from None
 
 
 def timed(entry: Any) -> tuple[float, Body]:

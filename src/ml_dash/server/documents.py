@@ -8,10 +8,12 @@ import re
 from starlette.responses import Response
 
 from .. import wire
+from ..errors import InvalidEntry
 from ..line import from_document, to_document
 from ..store import Document
 from . import routes
 from .faults import Refusal
+from .lines import check_json, may_be_beyond
 
 
 def document_name(name: str) -> str:
@@ -37,8 +39,12 @@ def parsed(body: bytes) -> Document:
     try:
         found = from_document(body)
         if found is not None:
+            if may_be_beyond(body):
+                check_json(body)
             to_document(found)
             return found
+    except InvalidEntry as error:
+        raise Refusal("bad_body", str(error), "body") from None
     except (ValueError, RecursionError):
         pass
     raise Refusal("bad_body", "the body is no JSON object, or nested too deeply", "body")

@@ -15,15 +15,15 @@ import msgspec
 from ..address import check_topic
 from ..blocks import Blocks, used_tracks
 from ..columns import is_column
-from ..entry import MAX_ENTRY_BYTES, encode_body, track_number
+from ..entry import MAX_ENTRY_BYTES, track_number
 from ..errors import InvalidEntry, InvalidTopic
-from ..line import from_line
 from ..store import MERGED, Batch, Track
 from ..stores.grouping import is_column_body
 from ..stores.uniform import Alike, alike, alike_block
 from ..wire import BATCH, LIMITS, NDJSON, Limits, check_writer, decode_batch, digest
 from ..zstd import TooLarge, declared_size, decompress, gunzip
 from .faults import Refusal
+from .lines import body_of
 
 LOGS = "logs"
 MAX_NAMED = 1000
@@ -37,8 +37,15 @@ ENCODINGS: dict[str, Callable[[bytes, int], bytes] | None] = {
 }
 
 Bad = list[tuple[int, str]]
-_decode = msgspec.msgpack.Decoder().decode
-_decode_plain = msgspec.msgpack.Decoder(tuple[int, float, dict[str, Any]]).decode
+
+
+def _extension(code: int, data: memoryview) -> Any:
+    """Times are the one extension that entries have, and the decoder's own; others would be stored as their bytes."""
+    raise InvalidEntry(f"a value is msgpack's extension {code}, which is no value of an entry")
+
+
+_decode = msgspec.msgpack.Decoder(ext_hook=_extension).decode
+_decode_plain = msgspec.msgpack.Decoder(tuple[int, float, dict[str, Any]], ext_hook=_extension).decode
 
 
 # ---------------------------------------------------------------- bodies
@@ -110,6 +117,9 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
     if "topic" not in query and query.get("kind") != LOGS:
         raise Refusal("bad_parameter", "lines need the topic they belong to", "topic")
     track = checked_track(query.get("kind", MERGED), query.get("topic", LOGS))
+    if ("writer" in query) != ("number" in query):
+        where = "number" if "writer" in query else "writer"
+        raise Refusal("bad_parameter", "writer and number belong together: give both, or neither", where)
     writer, number = query.get("writer", once()), query.get("number", "1")
     if not (number.isascii() and number.isdigit() and 0 < int(number[:20]) < 1 << 63):
         raise Refusal("bad_parameter", "number must be an integer from 1 on", "number")
@@ -119,7 +129,7 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
         if place >= limits.entries:
             raise _too_many(limits)
         try:
-            bodies.append(_body_of(line))
+            bodies.append(body_of(line, track.topic))
         except InvalidEntry as error:
             bad.append((place, str(error)))
     if bad:
@@ -130,20 +140,6 @@ def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:
 def once() -> str:
     """The name of a writer that sends one batch."""
     return f"once-{secrets.token_hex(12)}"
-
-
-def _body_of(line: bytes) -> bytes:
-    try:
-        entry = from_line(line)
-    except RecursionError:
-        raise InvalidEntry("nested too deeply") from None
-    if entry is None:
-        raise InvalidEntry("a line must be a JSON object with a timestamp in seconds")
-    timestamp = entry.pop("timestamp")
-    try:
-        return encode_body((1, timestamp, entry))
-    except Exception as error:
-        raise InvalidEntry(f"a value that cannot be recorded: {error}") from None
 
 
 # ---------------------------------------------------------------- checking
@@ -249,6 +245,8 @@ def _check_body(raw: bytes, batch: Batch, problems: dict[int, str]) -> int:
         body = _decode(raw)
     except RecursionError:
         raise InvalidEntry("nested too deeply") from None
+    except InvalidEntry:
+        raise
     except Exception as error:
         raise InvalidEntry(f"no msgpack: {error}") from None
     if type(body) is not list or len(body) not in (3, 4) or type(body[0]) is not int:

@@ -23,8 +23,8 @@ class Patience:
 
     Args:
         stall_s: without a byte for so long, the body is cut.
-        grace_s: so long a body may come at any speed.
-        min_bytes_per_s: afterwards its mean speed since then must not be lower: 1 KiB/s is an honest slow link.
+        grace_s, min_bytes_per_s: a body may take so much longer than its bytes do at this speed: 1 KiB/s is an honest
+            slow link.
         send_s: so long the reader of an answer may take none of it.
     """
 

@@ -40,7 +40,17 @@ def chunks_of(store: Store, track: Track, window: Window, format: str) -> Chunks
         raise Refusal("bad_parameter", f"unknown format {format!r:.40}; known are {', '.join(FORMATS)}", "format")
     if track.kind != MERGED and format == "mocap":
         raise Refusal("bad_parameter", "format mocap is for tracks", "format")
-    return make(track.topic, store.read(track, window))
+    blocks = store.read(track, window)
+    if track.kind == MERGED and window.limit is not None:
+        blocks = first_of(blocks, window.limit)
+    return make(track.topic, blocks)
+
+
+def first_of(blocks: Blocks, limit: int) -> Blocks:
+    """So many entries at most; what is behind them is not read."""
+    while limit > 0 and (block := next(blocks, None)) is not None:
+        yield block[:limit]
+        limit -= len(block)
 
 
 # ---------------------------------------------------------------- formats

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from .. import wire
+from ..store import MERGED
 from .faults import Refusal
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -18,13 +19,14 @@ COUNT: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One query parameter; `many` may be given several times."""
+    """One query parameter; `many` may be given several times, `hint` ends the error about a wrong value."""
 
     name: str
     about: str
     schema: Mapping[str, Any] = field(default_factory=lambda: TEXT)
     required: bool = False
     many: bool = False
+    hint: str = ""
 
 
 PREFIX = Param("prefix", "The experiment: owner/project/.../name.", {**TEXT, "minLength": 5, "maxLength": 4096}, True)
@@ -32,12 +34,14 @@ KIND = Param("kind", "The kind of series.", {"enum": ["tracks", "metrics", "logs
 TOPIC = Param("topic", "The series; the one of logs is `logs`.", {**TEXT, "minLength": 1, "maxLength": 1024}, True)
 WRITER = Param("writer", "The writer's id.", {**TEXT, "pattern": r"^[A-Za-z0-9._~:-]{1,128}$"}, True)
 NAME = Param("name", "The document.", {**TEXT, "pattern": r"^[a-z][a-z0-9_-]{0,63}$"}, True)
-START = Param("start", "First timestamp in seconds, inclusive.", SECONDS)
-END = Param("end", "Last timestamp in seconds, inclusive.", SECONDS)
+START = Param("start", "Tracks: first timestamp in seconds, inclusive.", SECONDS)
+END = Param("end", "Tracks: last timestamp in seconds, inclusive.", SECONDS)
 COLUMN = Param("column", "A field, or a part of one (`pose.x`), to keep.", TEXT, many=True)
-NO_COLUMNS = Param("columns", "`none`: select no column, so no entry.", {"enum": ["none"]})
-FIRST = Param("first", "Sequences: index of the first entry.", COUNT)
-LIMIT = Param("limit", "How many at most.", COUNT)
+NO_COLUMNS = Param(
+    "columns", "`none`: select no column, so no entry.", {"enum": ["none"]}, hint="; for some fields repeat column=NAME"
+)
+FIRST = Param("first", "Metrics and logs: index of the first entry.", COUNT)
+LIMIT = Param("limit", "How many at most; of a track the first of the window.", COUNT)
 FORMAT = Param("format", "The format of the answer.", {"enum": list(wire.FORMATS), "default": "json"})
 
 
@@ -85,10 +89,19 @@ def query(request: Request, operation: Operation) -> dict[str, str]:
     return found
 
 
+def check_bounds(kind: str, query: Mapping[str, str]) -> None:
+    """Bounds that the kind of series has: times for tracks, places for sequences; raises Refusal bad_parameter."""
+    for name in ("first",) if kind == MERGED else ("start", "end"):
+        if name in query:
+            of = "metrics and logs, which have an index" if kind == MERGED else "tracks; metrics and logs take first"
+            raise Refusal("bad_parameter", f"{name} is for {of}", name)
+
+
 def _checked(param: Param, value: str) -> str:
     known = param.schema.get("enum")
     if known is not None and value not in known:
-        raise Refusal("bad_parameter", f"{param.name} must be one of {', '.join(known)}, got {value!r:.60}", param.name)
+        text = f"{param.name} must be {' or '.join(known)}, got {value!r:.60}{param.hint}"
+        raise Refusal("bad_parameter", text, param.name)
     shortest = param.schema.get("minLength", 0)
     if len(value) < shortest or "\0" in value:
         raise Refusal("bad_parameter", f"{param.name} is empty or too short", param.name)
@@ -191,7 +204,7 @@ LIST_EXPERIMENTS = Operation(
     (
         Param("pattern", "As in a shell; `*` also passes `/`. Default: all.", {**TEXT, "minLength": 1}),
         Param("after", "Only prefixes behind this one.", {**TEXT, "minLength": 1}),
-        LIMIT,
+        Param("limit", "How many at most.", COUNT),
     ),
     answer={wire.JSON: _list("experiments", EXPERIMENT)},
 )
