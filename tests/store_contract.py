@@ -617,6 +617,56 @@ class StoreContract:
         assert entries(store) == [{"timestamp": 2.0, "q": 2}]
         assert entries(store, LOSS) == [{"index": 0, "timestamp": 2.0, "loss": 2}]
 
+    # -------------------------------------------------------------- revisions
+
+    def test_a_revision_tells_every_change(self, store: Store, again: Callable[[], Store]) -> None:
+        """Appended to, corrected to a value of the same size, deleted from, deleted and made anew: never the same
+        twice; a second opening knows the same one, and other series keep theirs."""
+        writer, seen = Writer(store, [STATE, LOSS, FORCE]), set[str]()
+        writer.send(body(1.0, 3, other=1))
+        (untouched,) = store.tracks()
+        changes: list[Callable[[], Any]] = [
+            lambda: writer.send(*(body(float(n), 1, x=1) for n in range(10)), body(1.0, 2, loss=1)),
+            lambda: writer.send(body(3.0, 1, x=2), body(1.0, 2, loss=1)),
+            lambda: writer.send(body(3.0, 1, x=3), body(0.5, 2, loss=2)),
+            lambda: writer.send(body(99.0, 1, x=1), body(99.0, 2, loss=3)),
+            lambda: [store.remove_window(STATE, 4.0, 5.0), writer.send(body(5.0, 2, loss=4))],
+            lambda: [store.remove_window(STATE, 99.0, 99.0), writer.send(body(6.0, 2, loss=5))],
+            lambda: writer.send(body(4.0, 1, x=1), body(7.0, 2, loss=6)),
+            lambda: [store.remove(STATE), store.remove(LOSS), writer.send(body(1.0, 1, x=22), body(1.0, 2, loss=22))],
+        ]
+        for number, change in enumerate(changes, start=1):
+            change()
+            for opened in (store, again(), store):
+                state, force = opened.tracks()
+                (loss,) = opened.tracks("metrics")
+                assert force.revision == untouched.revision != ""
+                seen |= {f"state {state.revision}", f"loss {loss.revision}"}
+            assert len(seen) == 2 * number, number
+
+    def test_what_changes_no_series_keeps_its_revision(self, store: Store, again: Callable[[], Store]) -> None:
+        """A batch that comes again, one without entries, reading, documents, the end of a writer."""
+        writer = Writer(store, [STATE, LOSS])
+        sent = writer.send(body(2.0, 1, x=1), body(1.0, 1, x=1), body(1.0, 2, loss=1))
+
+        def known() -> list[str]:
+            infos = (
+                info for opened in (store, again()) for kind in ("tracks", "metrics") for info in opened.tracks(kind)
+            )
+            return [info.revision for info in infos]
+
+        before = known()
+        uses: list[Callable[[], Any]] = [
+            lambda: store.append(sent),
+            writer.send,
+            lambda: [entries(opened, track) for opened in (store, again()) for track in (STATE, LOSS)],
+            lambda: store.update_document("params", lambda found: {"a": 1}),
+            lambda: store.forget(writer.name),
+        ]
+        for use in uses:
+            use()
+            assert known() == before
+
     # -------------------------------------------------------------- documents
 
     def test_documents_are_replaced_whole(self, store: Store, again: Callable[[], Store]) -> None:

@@ -303,6 +303,24 @@ def test_list_tells_what_there_is(experiment: Experiment) -> None:
     assert (last.topic, last.count, last.columns) == ("last", 1, {})
 
 
+def test_a_revision_counts_what_journals_hold(experiment: Experiment) -> None:
+    """Another one after each append, whether it is in the file yet or not; the same while nothing happens."""
+    track, seen = experiment.tracks("x"), list[str]()
+    experiment.tracks("y").append(_ts=1.0, y=1)
+    (other,) = experiment.tracks.list()
+    for value in range(6):
+        track.append(_ts=1.0, x=value)
+        for _ in range(2):
+            listed, untouched = experiment.tracks.list()
+            seen.append(listed.revision)
+            assert untouched.revision == other.revision
+        if value % 2:
+            experiment.tracks.flush()
+            other = experiment.tracks.list()[1]
+    assert seen[::2] == seen[1::2]
+    assert len(set(seen)) == 6
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [

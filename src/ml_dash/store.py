@@ -78,6 +78,9 @@ class TrackInfo:
     "list[...]", "dict"; several joined by " | "). `size_bytes` is what the entries occupy in the store. `late` counts
     the entries of a `tracks` series that came from their writer with a timestamp below the one before, `repeated`
     those that had the one before's timestamp and gave a field of it again; None where the store does not know.
+    `revision` is an opaque text: another one after every append, correction and deletion, so that the same one says
+    that nothing has changed since. It may change without them (a file is compacted, copied or touched), and means
+    nothing to another store; "" where the store does not know.
     """
 
     topic: str
@@ -88,6 +91,7 @@ class TrackInfo:
     size_bytes: int = 0
     late: int | None = None
     repeated: int | None = None
+    revision: str = ""
 
 
 def check_removable(track: Track) -> None:

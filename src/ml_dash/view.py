@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
 
@@ -87,15 +88,18 @@ class View:
                     log.warning("reading without a journal: %s", error)
         return found
 
-    def _all_pending(self, kind: str) -> dict[str, list[Entry]]:
+    def _all_pending(self, kind: str) -> dict[str, _Waiting]:
         """By topic what `pending` gives, each journal read once."""
-        found: dict[str, list[Entry]] = {}
+        found = defaultdict[str, _Waiting](_Waiting)
         for stream in self._streams():
             topics = {number: track.topic for number, track in stream.tracks().items() if track.kind == kind}
             if topics:
                 try:
-                    for number, entry in _numbered(stream, self._behind(stream), topics.keys()):
-                        found.setdefault(topics[number], []).append(entry)
+                    behind = self._behind(stream)  # before the entries: what is moved meanwhile is another revision
+                    for number, entry in _numbered(stream, behind, topics.keys()):
+                        found[topics[number]].entries.append(entry)
+                    for waiting in found.values():
+                        waiting.note(stream.writer, behind)
                 except StoreCorrupt as error:
                     log.warning("reading without a journal: %s", error)
         return found
@@ -118,10 +122,10 @@ class View:
         pending = self._all_pending(kind)
         found = {info.topic: info for info in self._store.tracks(kind)}
         for topic, waiting in pending.items():
-            if waiting:
-                stored = found.get(topic)
-                track = Track(kind, topic)
-                found[topic] = self._added(track, stored, merge(waiting)) or self._described(track, stored)
+            stored = found.get(topic)
+            track = Track(kind, topic)
+            info = self._added(track, stored, merge(waiting.entries)) or self._described(track, stored)
+            found[topic] = replace(info, revision=waiting.revision(info.revision))
         return [found[topic] for topic in sorted(found)]
 
     def pending_topics(self, kind: str) -> set[str]:
@@ -205,6 +209,25 @@ class View:
 
     def _numbers(self) -> list[tuple[str, int]]:
         return [(stream.writer, self._applied(stream.writer)) for stream in self._streams()]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What journals hold of one series."""
+
+    entries: list[Entry] = field(default_factory=list)
+    known: int = 0
+    sources: list[str] = field(default_factory=list)
+
+    def note(self, writer: str, behind: Mark) -> None:
+        """The entries that came since are of one journal: as it is only added to, place and number say which."""
+        if len(self.entries) > self.known:
+            self.sources.append(f"{writer}-{behind.segment}-{behind.offset}-{len(self.entries) - self.known}")
+            self.known = len(self.entries)
+
+    def revision(self, stored: str) -> str:
+        """The revision of the series, of which the store knows one."""
+        return "+".join([stored, *self.sources])
 
 
 def _nonempty(block: list[Entry]) -> Iterator[list[Entry]]:

@@ -290,6 +290,7 @@ def info_to_wire(info: TrackInfo) -> dict[str, Any]:
         "size_bytes": info.size_bytes,
         "late": info.late,
         "repeated": info.repeated,
+        "revision": info.revision,
     }
 
 
@@ -304,4 +305,5 @@ def info_from_wire(found: Mapping[str, Any]) -> TrackInfo:
         found["size_bytes"],
         found.get("late"),
         found.get("repeated"),
+        found.get("revision", ""),
     )

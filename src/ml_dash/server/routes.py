@@ -137,6 +137,11 @@ TRACK = {
         "size_bytes": COUNT,
         "late": _NULLABLE_COUNT,
         "repeated": _NULLABLE_COUNT,
+        "revision": {
+            **TEXT,
+            "description": "Opaque: another one after every append, correction and deletion. It may change without them;"
+            " empty where the store does not know.",
+        },
     },
 }
 EXPERIMENT = {

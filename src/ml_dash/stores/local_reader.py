@@ -18,7 +18,7 @@ from ..schema import observe, summary
 from ..store import MERGED, Document, Entry, Track, TrackInfo, Window, fixed_names
 from .datafile import DataFile, Snapshot
 from .derived import BESIDE, NOTHING, Derived
-from .index import Block
+from .index import Block, Index
 from .layout import Layout
 from .state import StateFile
 from .sweep import sweep
@@ -178,12 +178,15 @@ class LocalReader:
         return [info for info in found if info.count]
 
     def _info(self, track: Track, path: Path) -> TrackInfo:
-        index = self._file(path).summary(self.settled)
+        with self._file(path).snapshot(settled=self.settled) as snapshot:
+            index = Index() if snapshot is None else snapshot.index
+            # Of before the entries are looked at: what comes meanwhile makes it another one, and is not overlooked.
+            revision = "" if snapshot is None else "-".join(f"{number:x}" for number in snapshot.fingerprint)
         low, high = (index.lowest, index.highest) if index.blocks else (None, None)
         count, seen = self._looked_at(track, path)
         late, repeated = self._order(track, path)
         names = summary(seen, fixed_names(track.kind))
-        return TrackInfo(track.topic, count, low, high, names, index.size, late, repeated)
+        return TrackInfo(track.topic, count, low, high, names, index.size, late, repeated, revision)
 
     def order(self, track: Track) -> tuple[int | None, int | None]:
         """`late` and `repeated` of a track's `TrackInfo`, without a look at its entries."""

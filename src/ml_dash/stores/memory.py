@@ -24,6 +24,9 @@ class MemoryStore:
         self._documents: dict[str, Document] = {}
         self._applied: dict[str, int] = {}
         self._checks: dict[str, str] = {}
+        self._changes = 0
+        self._changed: dict[Track, int] = {}
+        """By series the number of its last change among all of them."""
         self._closed = False
 
     def append(self, batch: Batch) -> None:
@@ -45,11 +48,16 @@ class MemoryStore:
             self._applied[batch.writer], self._checks[batch.writer] = batch.number, checksum(batch)
 
     def _append_one(self, track: Track, entry: Entry) -> None:
+        self._note_change(track)
         if track.kind != MERGED:
             self._sequences.setdefault(track, []).append(entry)
             return
         entries = self._merged.setdefault(track.topic, {})
         entries[entry["timestamp"]] = {**entries.get(entry["timestamp"], {}), **entry}
+
+    def _note_change(self, track: Track) -> None:
+        self._changes += 1
+        self._changed[track] = self._changes
 
     def applied(self, writer: str) -> int:
         """The highest batch number of this writer that has been applied; 0 if none was."""
@@ -95,7 +103,9 @@ class MemoryStore:
         entries = [entry for block in self.read(track) for entry in block]
         stamps = [entry["timestamp"] for entry in entries]
         columns = describe(entries, fixed_names(track.kind))
-        return TrackInfo(track.topic, len(entries), min(stamps, default=None), max(stamps, default=None), columns)
+        first, last = min(stamps, default=None), max(stamps, default=None)
+        revision = str(self._changed[track])
+        return TrackInfo(track.topic, len(entries), first, last, columns, revision=revision)
 
     def remove(self, track: Track) -> None:
         """Delete a series."""
@@ -110,6 +120,7 @@ class MemoryStore:
         check_removable(track)
         with self._lock:
             self._check_open()
+            self._note_change(track)
             gone = {entry["timestamp"] for entry in self._window(track, Window(start, end))}
             left = {t: entry for t, entry in self._merged.get(track.topic, {}).items() if t not in gone}
             if left:

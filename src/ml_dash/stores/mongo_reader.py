@@ -30,6 +30,7 @@ from .segments import (
     decode_entries,
     field_types,
     may_hold,
+    received,
     united_types,
 )
 from .undecoded import decoded
@@ -175,8 +176,11 @@ class Reader:
             return None
         size = sum(header["size"] for header in headers)
         cuts = self._tables.cuts(doc["_id"]) if doc["cuts"] else []
-        if cuts:
-            return self._info_by_reading(doc, size)
+        revision = _revision(doc, [*headers, *cuts])
+        info = self._info_by_reading(doc, size) if cuts else self._info_of_headers(doc, headers, size)
+        return info and replace(info, revision=f"{revision}-{info.count}")
+
+    def _info_of_headers(self, doc: Doc, headers: Sequence[Header], size: int) -> TrackInfo:
         columns = united_types(self._fields(header) for header in headers)
         if doc["kind"] != MERGED:
             first, last = min(header["a"] for header in headers), max(header["z"] for header in headers)
@@ -207,6 +211,13 @@ class Reader:
             plain = [entry["entry"] for entry in block] if "a" in header else block
             found.append(field_types(plain, limit=None) or [])
         return list(chain.from_iterable(united_types(found).items()))
+
+
+def _revision(doc: Doc, headers: Sequence[Header]) -> str:
+    """Every append and deletion takes the next number, and compaction keeps the highest. The time tells numbers apart
+    that were given again to others after a backup was restored. What expires shows in the number of entries alone."""
+    number = max(max(header["s1"], header.get("k", 0)) for header in headers)
+    return f"{doc['_id']}-{number}-{max(map(received, headers)):.6f}"
 
 
 class _Chunks:
