@@ -22,6 +22,8 @@ from ml_dash.store import MERGED, Batch, Entry, Track, Window
 from ml_dash.stores import inputs, parts, undecoded
 from ml_dash.stores.compactor import Compactor, Policy, with_small_ones
 from ml_dash.stores.gathering import PART_BYTES
+from ml_dash.stores.memory import MemoryStore
+from ml_dash.stores.merging import current, overlapping
 from ml_dash.stores.mongo import MongoStore
 from ml_dash.stores.mongo_reader import Reader
 from ml_dash.stores.mongo_tables import Tables
@@ -88,13 +90,20 @@ class Series:
         self.store.remove_window(STATE, low, high)
         self.written = [entry for entry in self.written if not low <= entry["timestamp"] <= high]
 
-    def compact(self, whole: bool = False) -> None:
-        """Merge what there is; what was merged goes at once."""
+    def compact(self, whole: bool = False, *, sweep: bool = True) -> int:
+        """Merge what there is; what was merged goes at once, or stays for a later time; how many that are."""
+        merged = 0
         for doc in list(self.database["tracks"].docs.values()):
-            self.compactor.compact(doc, few=True, whole=whole)
-            headers = self.tables.live(doc["_id"])
-            self.tables.stub([name for header in headers for name in header.get("of", ())], 0.0)
-            self.tables.mark_swept([header["_id"] for header in headers if "set" in header])
+            merged += self.compactor.compact(doc, few=True, whole=whole)
+        if sweep:
+            self.sweep()
+        return merged
+
+    def sweep(self) -> None:
+        """What was merged goes."""
+        headers = self.live()
+        self.tables.stub([name for header in headers for name in header.get("of", ())], 0.0)
+        self.tables.mark_swept([header["_id"] for header in headers if "set" in header])
 
     def read(self, track: Track = STATE) -> list[Entry]:
         """All entries."""
@@ -116,9 +125,117 @@ class Series:
         return [entry for block in blocks for entry in block]
 
 
+    def current(self) -> list[dict[str, Any]]:
+        """The live headers of the track that hold entries, without those that a compaction replaced."""
+        return [header for header in current(self.live()) if "a" not in header and header["n"]]
+
+
 def same(entries: list[Entry]) -> list[bytes]:
     """Entries in a form that is equal for equal ones only: 1 and 1.0 differ, NaN is itself, no order of fields."""
     return [parts._packed(entry) for entry in entries]
+
+
+# ---------------------------------------------------------------- which segments are merged together
+
+
+def overriding(seed: int, max_inputs: int) -> None:
+    """Entries that others override, deletions and compactions in turns; after each step reads as a plain store does."""
+    dice = random.Random(seed)
+    entries = dice.choice([1, 3, 8])
+    series, plain = Series(part_entries=entries, min_segments=2, max_inputs=max_inputs), MemoryStore()
+    for batch in range(1, dice.randrange(4, 12)):
+        fields = dice.sample("xyz", dice.choice([1, 1, 2]))
+        start, step, count = dice.randrange(12), dice.choice([1, 1, 3]), dice.choice([1, 4, 9])
+        stamps = [float(start + step * n) for n in range(count)]
+        bodies = [encode_body((1, stamp, dict.fromkeys(fields, batch))) for stamp in stamps]
+        for store in (series.store, plain):
+            store.append(Batch("w", batch, TRACKS, bodies))
+        if dice.random() < 0.3:
+            low = float(dice.randrange(20))
+            high = low + dice.choice([0.0, 2.0])
+            for store in (series.store, plain):
+                store.remove_window(STATE, low, high)
+        if dice.random() < 0.6:
+            series.compact(whole=dice.random() < 0.4, sweep=dice.random() < 0.7)
+        assert series.read() == [entry for block in plain.read(STATE, Window()) for entry in block], (seed, batch)
+    series.compact(whole=True)
+    assert series.read() == [entry for block in plain.read(STATE, Window()) for entry in block], seed
+    assert not overlapping(series.current()), seed
+    assert series.compact(whole=True) == 0, "nothing is left to do"
+
+
+@pytest.mark.parametrize("max_inputs", [1, 2, 3, 5, 4096])
+def test_however_few_segments_are_merged_at_once_the_newest_value_wins(max_inputs: int) -> None:
+    """What a merge takes and what it leaves out turns no order around, and all of it together comes to an end."""
+    for seed in range(60):
+        overriding(seed, max_inputs)
+
+
+def override_all(series: Series) -> None:
+    """One large part of old entries, and over all of it new ones, in parts that share a number."""
+    series.append([{"timestamp": float(n), "x": "old"} for n in range(0, 40, 4)])
+    series.compact()
+    for first in range(0, 40, 10):
+        series.append([{"timestamp": float(n), "x": "new"} for n in range(first, first + 10)])
+    series.compact()
+
+
+@pytest.mark.parametrize("max_inputs", [1, 2, 3, 5])
+def test_parts_of_one_number_are_merged_all_or_none(max_inputs: int) -> None:
+    """Old entries merged with some of the parts above them would be new among the others."""
+    series = Series(part_entries=10, min_segments=2, max_inputs=max_inputs)
+    override_all(series)
+    assert len(series.live()) > 3
+    merged = series.compact(whole=True)
+    assert {entry["x"] for entry in series.read()} == {"new"}
+    assert not overlapping(series.live())
+    assert merged <= 5 * 5, "each round takes a further number"
+
+
+@pytest.mark.parametrize("max_inputs", [2, 3, 4])
+def test_parts_of_one_number_and_other_levels_are_merged_all_or_none(max_inputs: int) -> None:
+    """A part rewritten for a deletion, as one that was archived, is one level above those that it was made with."""
+    series = Series(part_entries=10, min_segments=2)
+    override_all(series)
+    series.remove(39.0, 39.0)
+    series.compact()
+    assert sorted(header["lv"] for header in series.live()) == [1, 1, 1, 1, 2]
+    assert len({header["s1"] for header in series.live()}) == 2
+    series.compactor = Compactor(series.tables, Reader(series.tables), Policy(part_entries=10, max_inputs=max_inputs))
+    series.compact(whole=True)
+    assert {entry["x"] for entry in series.read()} == {"new"}
+    assert len(series.read()) == 39
+
+
+def test_full_parts_stay_where_nothing_reaches_into_them() -> None:
+    """Bringing a whole series in order rewrites what is near the entries that came late, and no part far from them."""
+    series = Series(part_entries=10, min_segments=2, max_inputs=3)
+    for first in range(0, 100, 5):
+        series.append([{"timestamp": float(n), "x": n} for n in range(first, first + 5)])
+    series.compact(whole=True)
+    full = {header["_id"]: header["lo"] for header in series.live()}
+    assert len(full) == 10
+    series.append([{"timestamp": n + 0.5, "x": -n} for n in range(50, 55)])
+    series.append([{"timestamp": float(n), "x": n} for n in range(100, 105)])
+    series.compact(whole=True)
+    gone = [low for name, low in full.items() if name not in {header["_id"] for header in series.live()}]
+    assert gone and min(gone) >= 50
+    assert not overlapping(series.live())
+    assert series.read() == merge(series.written)
+
+
+def test_parts_stay_settled_when_one_of_them_was_taken_along() -> None:
+    """Until what was replaced goes, a set lacks the part that a later compaction took: the others are not rewritten."""
+    series = Series(part_entries=10, min_segments=2)
+    series.append([{"timestamp": float(n), "x": n} for n in range(33)])
+    series.compact(sweep=False)
+    full = {header["_id"] for header in series.current() if header["n"] == 10}
+    assert len(full) == 3
+    for first in (33, 36, 39):
+        series.append([{"timestamp": float(n), "x": n} for n in range(first, first + 3)])
+        series.compact(sweep=False)
+        assert full <= {header["_id"] for header in series.current()}
+    assert series.read() == series.written
 
 
 # ---------------------------------------------------------------- quick and slow

@@ -6,20 +6,31 @@
     sweep      inputs become stubs: header "merged", body removed (`upkeep.py`)
 
 A crash anywhere leaves copies, never a gap: copies merge to the same answer. Two compactors at once cost work only.
+
+What is merged together may be chosen freely as long as it turns no order around. Every segment holds, of each value it
+holds, the newest up to its number s1. A merge keeps that true if no segment is left out that is newer than an input, no
+newer than the newest one, and holds what that input holds:
+
+    newest     never some of the segments of one number s1: parts of one compaction share it, and those archived or
+               rewritten since then differ in level only. All of them come along, or none.
+    oldest     any of them may stay out: what is older than every input is below what becomes of them, as it should be
+    between    what overlaps no input may stay out
 """
 
 from __future__ import annotations
 
 import logging
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import zstd
 from .gathering import PART_BYTES, Part, parts_of
 from .inputs import Inputs
-from .merging import current, is_hit, merged_runs, overlapping, without_cuts
+from .merging import current, is_hit, lowest, merged_runs, without_cuts
 from .mongo_driver import Doc
 from .mongo_reader import BodyGone, Reader
 from .mongo_tables import Tables
@@ -49,7 +60,7 @@ class Policy:
         min_segments: fewer segments than this wait for more,
         idle_s: unless nothing came for so long.
         part_entries: entries of one part.
-        max_inputs: segments merged at once.
+        max_inputs: segments merged at once, besides parts of earlier compactions, of which few are open at a time.
         archive_after_s: age at which a part moves to the archive; None keeps everything in the database.
         keep_s: age, counted from when they came, at which entries are deleted; at once with all they were compacted
             with, so never earlier. None keeps them for ever.
@@ -88,34 +99,35 @@ class Compactor:
             few: also when there are fewer segments than `min_segments`.
             whole: also parts of earlier compactions that overlap, so that a read of a window finds one part.
         """
-        total = 0
+        total, reached, goal = 0, 0, None
         while True:
-            headers = self._listed(doc)
+            listed = self._listed(doc)
+            goal = listed.newest if goal is None else goal
             # Asked for after the listing, and whatever the series' document said before: a deletion that lies between
             # two of the inputs in rank has to be among these, or merging would bring back what it deleted.
             cuts = self._tables.cuts(doc["_id"])
-            runs = self._runs(headers, cuts, few or whole, whole)
-            merged = sum(len(run) for run in runs if self._merge(doc, run, cuts))
-            total += merged
-            if not merged or all(len(run) < self._policy.max_inputs for run in runs):
+            run = overlapping_run(listed, self._policy) if whole else self._loose_run(listed, cuts, few)
+            went = bool(run) and self._merge(doc, run, cuts)
+            total += len(run) if went else 0
+            total += sum(self._merge(doc, [header], cuts) for header in hit_alone(listed, run, cuts))
+            # Each round reaches a higher number, up to the highest there was at first, or is the last one: whatever
+            # else writes or compacts meanwhile, this ends.
+            if not went or not reached < run[-1]["s1"] < goal:
                 return total
+            reached = run[-1]["s1"]
 
     # -------------------------------------------------------------- what to merge
 
-    def _runs(self, headers: list[Header], cuts: list[Header], few: bool, whole: bool) -> list[list[Header]]:
-        """Segments to merge together; each run is without gaps in rank, so that merging turns no order around."""
-        settled = settled_sets(headers)
-        loose = [place for place, header in enumerate(headers) if is_loose(header, settled)]
-        limit = self._policy.max_inputs
-        if whole and (loose or overlapping(headers)):
-            return [headers[:limit]]
-        runs = [[header] for header in headers if not is_loose(header, settled) and is_hit(header, cuts)]
-        if loose and len(loose) >= (1 if few else self._policy.min_segments):
-            first = with_small_ones(headers, loose[0], cuts, self._policy)
-            runs.append(headers[first : first + limit])
-        return runs
+    def _loose_run(self, listed: Listed, cuts: list[Header], few: bool) -> list[Header]:
+        """Loose segments and all between them, without gaps in rank; empty where there are too few."""
+        headers = listed.headers
+        loose = [place for place, header in enumerate(headers) if is_loose(header, listed.settled)]
+        if len(loose) < (1 if few else self._policy.min_segments):
+            return []
+        taken = headers[: end_of_number(headers, loose[0] + self._policy.max_inputs)]
+        return taken[with_small_ones(taken, loose[0], cuts, self._policy) :]
 
-    def _listed(self, doc: Doc) -> list[Header]:
+    def _listed(self, doc: Doc) -> Listed:
         """Every live segment up to the highest number, by rank, without those a finished set replaces.
 
         The number first: numbers are given in order, but a listing is no snapshot and may pass a place where a number
@@ -126,8 +138,8 @@ class Compactor:
         began = self._tables.monotonic()
         seen = [header for header in self._tables.live(doc["_id"]) if header["s1"] <= newest]
         if self._tables.monotonic() - began > self._reader.plan_s:
-            return []  # slower than the grace period allows; the next pass tries again
-        return sorted(current(seen), key=rank)
+            return Listed([], set())  # slower than the grace period allows; the next pass tries again
+        return Listed(sorted(current(seen), key=rank), settled_sets(seen))
 
     # -------------------------------------------------------------- merging
 
@@ -195,6 +207,77 @@ def _nothing() -> tuple[Header, bytes]:
 # ---------------------------------------------------------------- which segments
 
 
+class Listed(NamedTuple):
+    """The segments of a series at some time.
+
+    Args:
+        headers: by rank, without those a finished set replaces.
+        settled: the finished sets. One of which a part was compacted again is no less finished: taking its other
+            parts for loose ones would write them anew, and all above them.
+    """
+
+    headers: list[Header]
+    settled: set[str]
+
+    @property
+    def newest(self) -> int:
+        """The highest number that any of them holds."""
+        return self.headers[-1]["s1"] if self.headers else 0
+
+
+def end_of_number(headers: Sequence[Header], end: int) -> int:
+    """Where a choice of the first `end` segments may end: behind all that have the number of the last one of them.
+
+    However many these are, they cost a merge no memory but for their headers: segments of one number are parts, which
+    follow each other within their set, and sets of one number are as few as the compactors that met or died there.
+    """
+    while 0 < end < len(headers) and headers[end]["s1"] == headers[end - 1]["s1"]:
+        end += 1
+    return end
+
+
+def overlapping_run(listed: Listed, policy: Policy) -> list[Header]:
+    """The oldest segments that are loose or reach into older ones, and what they have to be merged with; by rank.
+
+    The settled ones below them, none of which reaches into another, stay where they are: all but those within the
+    range of the others, and small ones next to it.
+    """
+    headers = listed.headers
+    first = tidy(listed)
+    if first == len(headers):
+        return []
+    others = headers[first : end_of_number(headers, first + policy.max_inputs)]
+    below = sorted(headers[:first], key=lowest)
+    low, high = min(map(lowest, others)), max(header["hi"] for header in others)
+    start = next((place for place, header in enumerate(below) if header["hi"] >= low), len(below))
+    end = next((place for place, header in enumerate(below) if header["lo"] > high), len(below))
+    while start > 0 and _is_small(below[start - 1], policy):
+        start -= 1
+    while end < len(below) and _is_small(below[end], policy):
+        end += 1
+    return sorted([*below[start:end], *others], key=rank)
+
+
+def tidy(listed: Listed) -> int:
+    """How many segments, beginning with the oldest, are settled and do not reach into each other."""
+    lows, highs = list[float](), list[float]()
+    for place, header in enumerate(listed.headers):
+        at = bisect_right(lows, header["lo"])
+        reaches = (at > 0 and highs[at - 1] >= header["lo"]) or (at < len(lows) and lows[at] <= header["hi"])
+        if (reaches and header["n"]) or is_loose(header, listed.settled):
+            return place  # one of which deletions left nothing reaches nowhere
+        lows.insert(at, header["lo"])
+        highs.insert(at, header["hi"])
+    return len(listed.headers)
+
+
+def hit_alone(listed: Listed, run: Sequence[Header], cuts: Sequence[Header]) -> list[Header]:
+    """The settled segments with deleted entries in them that are not merged anyway: each is rewritten by itself."""
+    taken = {header["_id"] for header in run}
+    settled = [header for header in listed.headers if not is_loose(header, listed.settled)]
+    return [header for header in settled if header["_id"] not in taken and is_hit(header, cuts)]
+
+
 def settled_sets(headers: Sequence[Header]) -> set[str]:
     """The compactions that finished: all of their parts are here, or what they replaced is gone already."""
     found = Counter(header["set"] for header in headers if "set" in header)
@@ -225,7 +308,12 @@ def with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header
     return first
 
 
+def _is_small(header: Header, policy: Policy) -> bool:
+    """Whether a part in the database could be one with another of its size."""
+    return "obj" not in header and not _is_large(header, policy)
+
+
 def _is_large(header: Header, policy: Policy) -> bool:
-    """Whether a part has half of what it may have, in entries or bytes."""
+    """Whether a part has more than half of what it may have, in entries or bytes."""
     bytes_of = max(header["raw"], 2 * header["size"])
-    return bool(header["lv"]) and (2 * header["n"] >= policy.part_entries or 2 * bytes_of >= PART_BYTES)
+    return bool(header["lv"]) and (2 * header["n"] > policy.part_entries or 2 * bytes_of > PART_BYTES)

@@ -145,7 +145,8 @@ class Upkeep:
         """Turn what finished compactions replaced into stubs, once the grace period is over; their number."""
         headers = self._tables.live(doc["_id"])
         swept = 0
-        for closing in sorted(complete_sets(headers), key=lambda header: "obj" in header):
+        # Older sets first: a part of one may be what a later one replaced, and without all its parts it is no set.
+        for closing in sorted(complete_sets(headers), key=lambda header: ("obj" in header, header["at"])):
             if closing["at"] + self._policy.grace_s > self._tables.now():
                 continue
             if "obj" in closing and (self._archive is None or not self._archive.is_safe(closing)):
