@@ -6,19 +6,21 @@ import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from ml_dash import wire
+from ml_dash import Experiment, wire
+from ml_dash.catalog import LocalCatalog
 from ml_dash.errors import StoreUnavailable
 from ml_dash.ledger import Ledger, ledger_of
 from ml_dash.store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window
 from ml_dash.stores.local import LocalStore
 from ml_dash.stores.memory import MemoryStore
-from ml_dash.transfer import AlreadyThere, move
+from ml_dash.transfer import BATCH_BYTES, AlreadyThere, Moved, move
 from store_contract import FORCE, LOGS, LOSS, STATE, Writer, body, entries
 
 
@@ -210,8 +212,10 @@ def test_the_target_is_listed_once_for_each_kind(tmp_path: Path) -> None:
 
     target = Listed()
     move(with_many, target, ledger())
+    assert asked == ["metrics"] * 2, "before, and behind what was sent; and no kind that is not here"
+    move(with_many, target, ledger())
     with_many.close()
-    assert asked == ["metrics"], "and no kind that is not here"
+    assert asked == ["metrics"] * 3, "nothing was sent"
     assert [entries(target, track)[0]["loss"] for track in metrics] == list(range(1, 31))
 
 
@@ -415,6 +419,287 @@ def test_two_at_once_wait_for_each_other(source: LocalStore) -> None:
     check(source, target)
 
 
+# ---------------------------------------------------------------- what only the contents tell
+
+
+def test_a_correction_of_the_same_size_arrives(source: LocalStore) -> None:
+    """As many entries, the same ends, the same bytes: the file is another one all the same."""
+    target = MemoryStore()
+    Writer(source).send(body(0.002, n=5))
+    source.compact_all()
+    move(source, target, ledger())
+    (before,) = (info for info in source.tracks() if info.topic == STATE.topic)
+    Writer(source).send(body(0.002, n=6))
+    source.compact_all()
+    (after,) = (info for info in source.tracks() if info.topic == STATE.topic)
+    assert (before.count, before.size_bytes, before.last_timestamp) == (after.count, after.size_bytes, 4.499)
+    move(source, target, ledger())
+    assert entries(target)[2]["n"] == 6
+    check(source, target)
+    assert move(source, target, ledger()).entries == 0
+
+
+def test_a_correction_in_the_journal_arrives(tmp_path: Path) -> None:
+    """A run that is still recording: what it replaced is in no file yet."""
+    target = MemoryStore()
+    with Experiment("ada/push/run", dash_root=tmp_path).run as experiment:
+        source = LocalCatalog(tmp_path).store("ada/push/run")
+        for value in (1, 2, 3):
+            experiment.tracks("robot/state").append(_ts=1.0, x=value)
+            experiment.metrics("train").log(loss=value)
+            move(source, target, ledger())
+            assert entries(target) == [{"timestamp": 1.0, "x": value}]
+            assert [entry["loss"] for entry in entries(target, LOSS)] == list(range(1, value + 1))
+            assert move(source, target, ledger()).entries == 0
+    move(source, target, ledger())
+    assert len(entries(target, LOSS)) == 3
+
+
+class Older(MemoryStore):
+    """A server that tells no revisions."""
+
+    def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
+        return [replace(info, revision="") for info in super().tracks(kind)]
+
+
+def test_stores_without_revisions(tmp_path: Path) -> None:
+    """From an older server tracks are fetched each time, so that no correction is missed; sequences are there once."""
+    source, target = Older(), Older()
+    writer = Writer(source, [STATE, LOSS])
+    writer.send(*(body(float(n), 1, x=1) for n in range(5)), *(body(float(n), 2, loss=n) for n in range(5)))
+    for value in (2, 3):
+        assert move(source, target, ledger()).entries >= 5
+        writer.send(body(3.0, 1, x=value))
+        move(source, target, ledger())
+        assert entries(target) == entries(source)
+        assert entries(target, LOSS) == entries(source, LOSS)
+    writer.send(body(9.0, 2, loss=9))
+    move(source, target, ledger())
+    assert entries(target, LOSS) == entries(source, LOSS)
+
+
+@pytest.mark.parametrize("grown", [0, 5])
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_metrics_that_others_made_anew_are_not_taken_for_ours(source: LocalStore, grown: int, shift: float) -> None:
+    """Deleted there and recorded by others, as many and at the same times: nothing is put behind them."""
+    target = MemoryStore()
+    move(source, target, ledger())
+    target.remove(LOSS)
+    Writer(target, [LOSS]).send(*(body(9.0 + shift, loss=-n) for n in range(2300)))
+    before = entries(target, LOSS)
+    Writer(source, [LOSS]).send(*(body(10.0, loss=n) for n in range(grown)))
+    for _ in range(2):
+        with pytest.raises(AlreadyThere, match="train"):
+            move(source, target, ledger())
+        assert entries(target, LOSS) == before
+
+
+def test_metrics_made_anew_between_two_attempts(source: LocalStore) -> None:
+    """In the middle of a transfer no revision is known: as many entries with other ends are not ours."""
+    target = Unreliable({6: "before"})
+    with pytest.raises(StoreUnavailable):
+        move(source, target, ledger())
+    assert len(entries(target, LOSS)) == 2000
+    target.remove(LOSS)
+    Writer(target, [LOSS]).send(*(body(9.5, loss=n) for n in range(2000)))
+    target.failures = {}
+    with pytest.raises(AlreadyThere, match="train"):
+        move(source, target, ledger())
+    assert len(entries(target, LOSS)) == 2000
+
+
+def test_metrics_made_anew_here_are_not_put_behind_the_former(tmp_path: Path) -> None:
+    """Deleted here and recorded again, as many and at the same times: the target's are others then."""
+    source, target = MemoryStore(), MemoryStore()
+    Writer(source, [LOSS]).send(*(body(9.0, loss=n) for n in range(10)))
+    move(source, target, ledger())
+    source.remove(LOSS)
+    Writer(source, [LOSS]).send(*(body(9.0, loss=-n) for n in range(10)))
+    with pytest.raises(AlreadyThere, match="train"):
+        move(source, target, ledger())
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1.0, float("nan"), None], {"a": {"b": float("nan")}, "c": 1}])
+def test_the_order_of_fields_makes_no_other_entry(value: Any) -> None:
+    """Others brought the same entries, with NaN in them, their fields in another order; other values are others."""
+    for other in (value, float("inf")):
+        source, target = MemoryStore(), MemoryStore()
+        Writer(source, [LOSS]).send(*(body(float(n), loss=value, z=n) for n in range(3)))
+        turned = dict(reversed(value.items())) if isinstance(value, dict) else value
+        Writer(target, [LOSS]).send(*(body(float(n), z=n, loss=turned if other is value else other) for n in range(2)))
+        if other is value:
+            assert move(source, target, ledger_of("same")).entries == 1
+            assert len(entries(target, LOSS)) == 3
+        else:
+            with pytest.raises(AlreadyThere):
+                move(source, target, ledger_of("other"))
+
+
+# ---------------------------------------------------------------- slow links, large entries
+
+
+class Slow(MemoryStore):
+    """Takes some batches, then is not reached until it is given more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.sizes = 0, list[tuple[int, int]]()
+
+    def append(self, batch: Batch) -> None:
+        if batch.bodies:
+            if not self.left:
+                raise StoreUnavailable("cut")
+            self.left -= 1
+            self.sizes.append((len(batch.bodies), sum(map(len, batch.bodies))))
+        super().append(batch)
+
+
+def tried(source: Store, target: Store, calls: int = 5) -> Moved:
+    """What a transfer did that is called again until it ends."""
+    for _ in range(calls):
+        if isinstance(target, Slow):
+            target.left = 2
+        with suppress(StoreUnavailable):
+            return move(source, target, ledger())
+    raise AssertionError("it never ends")
+
+
+def test_a_track_that_grows_between_attempts_arrives(tmp_path: Path) -> None:
+    """Each attempt brings it further, whatever was recorded meanwhile; all is there once the recording ends."""
+    source, target = LocalStore(tmp_path / "source"), Slow()
+    writer = Writer(source)
+    writer.send(*(body(float(n), x=n) for n in range(10_000)))
+    for attempt in range(12):
+        target.left = 2
+        with pytest.raises(StoreUnavailable):
+            move(source, target, ledger())
+        assert len(entries(target)) >= min(4000 * (attempt + 1), 10_000)
+        writer.send(body(20_000.0 + attempt, x=attempt), body(attempt + 0.5, late=attempt))
+    tried(source, target, calls=8)  # what is left of one pass, and all of another
+    assert entries(target) == entries(source)
+    assert move(source, target, ledger()).entries == 0
+    source.close()
+
+
+def test_batches_are_bounded_by_bytes(tmp_path: Path) -> None:
+    """Images go a few at a time; one that is larger than a batch goes alone."""
+    source, target = LocalStore(tmp_path / "source"), Slow()
+    target.left = 1000
+    writer = Writer(source, [STATE, LOGS])
+    for n in range(12):
+        writer.send(body(float(n), 1, image="x" * (2_000_000 if n == 7 else 400_000)), body(1.0, 2, n="y" * 600_000))
+    move(source, target, ledger())
+    assert entries(target) == entries(source)
+    assert entries(target, LOGS) == entries(source, LOGS)
+    assert [count for count, size in target.sizes] == [2, 2, 2, 1, 1, 2, 2] + [1] * 12
+    assert all(size <= BATCH_BYTES or count == 1 for count, size in target.sizes)
+    source.close()
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+class Picky(Unreliable):
+    """Refuses entries that say BAD, before it stores the others, or behind that: as where a batch goes in parts."""
+
+    def __init__(self, failures: dict[int, str] | None = None, *, rest_stored: bool = False) -> None:
+        super().__init__(failures)
+        self.rest_stored = rest_stored
+
+    def append(self, batch: Batch) -> None:
+        bad = [(place, f"no {place}") for place, one in enumerate(batch.bodies) if b"BAD" in one]
+        if bad and not self.rest_stored:
+            self.calls += 1
+            raise wire.Refused("no", bad)
+        super().append(replace(batch, bodies=[one for one in batch.bodies if b"BAD" not in one]))
+        if bad:
+            raise wire.Refused("no", bad, rest_stored=True)
+
+
+@pytest.mark.parametrize("bad", [[0], [2, 3, 9], list(range(10))])
+@pytest.mark.parametrize("rest_stored", [False, True])
+@pytest.mark.parametrize("fate", ["before", "after"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("track", [STATE, LOSS])
+def test_what_was_refused_in_an_attempt_that_was_interrupted_is_told(
+    track: Track, call: int, fate: str, rest_stored: bool, bad: list[int]
+) -> None:
+    """Each refused entry is told once, with the call that ends; the others are there once; a sequence goes on."""
+    source, target = MemoryStore(), Picky({call: fate}, rest_stored=rest_stored)
+    writer = Writer(source, [track])
+    writer.send(*(body(float(n), loss="BAD" if n in bad else n) for n in range(10)))
+    moved = tried(source, target)
+    assert moved.left_out == len(moved.refused) == len(bad)
+    target.failures = {}
+    assert move(source, target, ledger()) == Moved()
+    writer.send(body(10.0, loss=10))
+    moved = move(source, target, ledger())
+    assert moved.left_out == (len(bad) if track == STATE else 0), "a track that changed is sent again"
+    assert [e["loss"] for e in entries(target, track)] == [n for n in range(11) if n not in bad]
+
+
+def test_a_sequence_with_refused_entries_is_known_again(tmp_path: Path) -> None:
+    """Its revision there is another one, as after a copy of the files; without what was refused it is the same."""
+    source, target = MemoryStore(), Picky()
+    writer = Writer(source, [LOSS])
+    writer.send(*(body(float(n), loss="BAD" if n in (2, 3, 8) else n) for n in range(9)))
+    assert move(source, target, ledger()).left_out == 3
+    target._note_change(LOSS)
+    writer.send(body(9.0, loss=9))
+    moved = move(source, target, ledger())
+    assert (moved.entries, moved.left_out) == (1, 1), "the last one was tried again"
+    assert [e["loss"] for e in entries(target, LOSS)] == [0, 1, 4, 5, 6, 7, 9]
+
+
+def test_of_many_refused_entries_the_first_say_why(source: LocalStore) -> None:
+    """All are counted; the ledger does not grow with them."""
+    target = Picky()
+    Writer(source, [LOGS]).send(*(body(1.0, message="BAD") for _ in range(5000)))
+    moved = move(source, target, ledger())
+    assert moved.left_out == 5000
+    assert 1 <= len(moved.refused) <= 100
+    (path,) = (one for one in ledger().path.parent.glob("*.json"))
+    assert path.stat().st_size < 10_000
+
+
+def test_a_refusal_that_names_no_entry_is_told(source: LocalStore) -> None:
+    """A whole batch is left out, and that is said."""
+
+    class Strict(MemoryStore):
+        def append(self, batch: Batch) -> None:
+            if batch.bodies and set(batch.tracks.values()) == {FORCE}:
+                raise wire.Refused("not this one", [])
+            super().append(batch)
+
+    moved = move(source, Strict(), ledger())
+    assert (moved.left_out, moved.refused) == (1, ["sensors/force: not this one"])
+
+
+def test_what_was_refused_is_told_with_what_others_have(source: LocalStore) -> None:
+    """The error for other metrics is no reason to keep quiet about the rest."""
+    target = Picky()
+    Writer(target, [LOSS]).send(body(1.0, loss=-1))
+    Writer(source, [LOGS]).send(body(2.0, message="BAD"))
+    with pytest.raises(AlreadyThere, match="1 entries were left out, the first: logs: no 1"):
+        move(source, target, ledger())
+
+
+def test_a_ledger_of_another_version_is_void(source: LocalStore) -> None:
+    """What is there is looked at; nothing is missing, and nothing twice."""
+    target = MemoryStore()
+    move(source, target, ledger())
+    path = ledger().path
+    for text in (
+        "",
+        "{}",
+        '{"batches": ["w", 1, 1, ["metrics", "train", 0, 5, 5, 9], null], "origin": 1, "series": {}}',
+    ):
+        path.write_text(text)
+        Writer(source, [LOSS]).send(body(20.0, loss=1))
+        move(source, target, ledger())
+        check(source, target)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_happens_to_the_target(seed: int, tmp_path: Path) -> None:
     """Recording, transfers that are interrupted, backups, restores and deletions in any order: after a transfer that
@@ -443,7 +728,7 @@ def test_whatever_happens_to_the_target(seed: int, tmp_path: Path) -> None:
 
     steps = [record, record, interrupted, interrupted, whole, target.empty, lambda: kept.append(target.copied())]
     steps += [lambda: target.restore(random.choice(kept)), lambda: target.remove(random.choice([STATE, LOSS]))]
-    steps += [lambda: target.remove_window(STATE, random.randrange(clock + 1), clock)]
+    steps += [lambda: target.remove_window(STATE, random.randrange(clock + 1), clock), source.compact_all]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml_dash.transfer.BATCH_ENTRIES", 3)
         for _ in range(60):

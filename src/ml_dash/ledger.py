@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,22 @@ from .files import FILES, Files
 from .spool import state_folder
 from .store import Track
 
+REASONS = 20
+"""Of so many refused entries of a series it is kept why; of all, how many."""
+
 
 @dataclass(slots=True)
 class Place:
-    """How far one series is: behind which timestamp, or before which index; and what it was here when it was begun.
+    """How far one series is, and how to know it again at the target.
 
-    `brought` is how many entries the target has of it at least, of a sequence exactly.
+    Attributes:
+        behind, index: what was brought of a track ends with this timestamp, of a sequence before this index.
+        brought: how many entries the target has of it at least, of a sequence exactly; -1 where nobody knows.
+        seen: what was known of it here when it was begun. whole: it was brought to its end since.
+        ends: the first and the last timestamp of what was brought of a sequence.
+        there: the target's revision of a sequence when it was left; "" where that was not asked since.
+        left_out: what the target does not have of a sequence, as ranges `[index, index behind]`.
+        refused, reasons: how many entries it refused, and why the first of them, until somebody is told.
     """
 
     behind: float | None = None
@@ -29,6 +40,48 @@ class Place:
     brought: int = 0
     seen: list[Any] | None = None
     whole: bool = False
+    ends: list[float] | None = None
+    there: str = ""
+    left_out: list[list[int]] = field(default_factory=list)
+    refused: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def reach(self, timestamps: Sequence[float]) -> None:
+        """Entries of a sequence arrived."""
+        known = [*(self.ends or []), *timestamps]
+        self.ends = [min(known), max(known)] if known else None
+
+    def leave_out(self, index: int) -> None:
+        """The target does not have this entry of a sequence; called with ascending indexes."""
+        if self.left_out and self.left_out[-1][1] == index:
+            self.left_out[-1][1] += 1
+        else:
+            self.left_out.append([index, index + 1])
+
+    def refuse(self, reasons: Sequence[str]) -> None:
+        """Entries were refused."""
+        self.refused += len(reasons)
+        self.reasons = [*self.reasons, *reasons][:REASONS]
+
+
+_values = attrgetter(*(one.name for one in fields(Place)))
+
+
+@dataclass(slots=True)
+class Frozen:
+    """The batch that is under way.
+
+    Attributes:
+        start, end: the timestamps of its first and last entry; of a sequence, the first index and the one behind.
+        check: of its bodies. refused: what is not in it, `[timestamp or index, why]`, ascending.
+    """
+
+    kind: str
+    topic: str
+    start: float
+    end: float
+    check: int
+    refused: list[list[Any]]
 
 
 @dataclass(slots=True)
@@ -46,7 +99,7 @@ class Ledger:
     writer: str = ""
     number: int = 0
     arrived: int = 0
-    frozen: list[Any] | None = None
+    frozen: Frozen | None = None
     proof: list[Any] | None = None
     origin: Any = None
     places: dict[str, Place] = field(default_factory=dict)
@@ -72,20 +125,22 @@ class Ledger:
     def write(self) -> None:
         """Keep it, durably."""
         value = {
-            "batches": [self.writer, self.number, self.arrived, self.frozen, self.proof],
+            "batches": [self.writer, self.number, self.arrived, self.proof],
+            "frozen": self.frozen and asdict(self.frozen),
             "origin": self.origin,
-            "series": {name: [p.behind, p.index, p.brought, p.seen, p.whole] for name, p in self.places.items()},
+            "series": {name: _values(place) for name, place in self.places.items()},
         }
         self.files.make_folder(self.path.parent)
         self.files.write_atomically(self.path, json.dumps(value).encode())
 
     def load(self) -> None:
-        """What is on disk; nothing where that is damaged, or was written by a version that never looked."""
+        """What is on disk; nothing where that is damaged, or was written by a version that kept other things."""
         self.void()
         try:
             found = json.loads(self.path.read_bytes())
             places = {name: Place(*place) for name, place in found["series"].items()}
-            self.writer, self.number, self.arrived, self.frozen, self.proof = found["batches"]
+            self.frozen = found["frozen"] and Frozen(**found["frozen"])
+            self.writer, self.number, self.arrived, self.proof = found["batches"]
             self.origin, self.places = found["origin"], places
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             self.void()

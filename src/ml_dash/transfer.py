@@ -6,7 +6,8 @@ call looks, by one listing for each kind and without reading entries:
 
     the whole   the last batch of the transfer before is the last of its writer there: else the target is another one,
                 or was set back, and the ledger is void
-    each series it has as many entries as were brought, and reaches as far
+    tracks      as many entries as were brought, and they reach as far
+    sequences   the revision under which they were left; in the middle of a transfer their number and their ends
 
 A track that is less there, or changed here, is sent again as a whole, which merges. Sequences do not merge: one that
 is not as it was left is compared with what is here, and goes on where it is the beginning of that.
@@ -16,19 +17,22 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import wire
+from .comparing import There, alike, entries_of, goes_on, is_as_brought, is_seen, note_revisions, seen
 from .entry import encode_body
 from .errors import CopiedWriter, InvalidEntry, MlDashError
-from .ledger import Ledger, Place
+from .ledger import Frozen, Ledger
 from .remote import combined_params, combined_run
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 
 BATCH_ENTRIES, BATCH_BYTES = 2_000, 1 << 20
+"""What a batch has at most; a single entry may be larger."""
+
+UNHEARD = "not there behind a connection that was cut: refused, or lost since"
 
 Progress = Callable[[Track, int, int], None]
 """Called with a series, how many entries of it are there, and how many there will be."""
@@ -39,26 +43,53 @@ class AlreadyThere(MlDashError):
 
 
 @dataclass(slots=True)
-class There:
-    """What the target has, asked once for each kind."""
-
-    target: Store
-    found: dict[str, dict[str, TrackInfo]] = field(default_factory=dict)
-
-    def of(self, track: Track) -> TrackInfo:
-        """A series there; one without entries where it has none."""
-        if track.kind not in self.found:
-            self.found[track.kind] = {info.topic: info for info in self.target.tracks(track.kind)}
-        return self.found[track.kind].get(track.topic) or TrackInfo(track.topic, 0, None, None)
-
-
-@dataclass(slots=True)
 class Moved:
-    """What a transfer did."""
+    """What a transfer did.
+
+    Attributes:
+        left_out: how many entries the target did not take, those of calls before included that were interrupted.
+        refused: why, of the first of them of each series.
+    """
 
     series: int = 0
     entries: int = 0
+    left_out: int = 0
     refused: list[str] = field(default_factory=list)
+
+
+class Sent(NamedTuple):
+    """An entry as it is sent: its timestamp, in a sequence its index; when it was; its journal body."""
+
+    key: float
+    timestamp: float
+    body: bytes
+
+
+@dataclass(slots=True)
+class Part:
+    """Entries of one series that go as one batch, and those between them that cannot, each with why."""
+
+    sent: list[Sent] = field(default_factory=list)
+    refused: list[list[Any]] = field(default_factory=list)
+    first: float = 0.0
+    last: float = 0.0
+    size: int = 0
+
+    def __len__(self) -> int:
+        return len(self.sent) + len(self.refused)
+
+    def has_room(self, size: int) -> bool:
+        """Whether an entry of this size may come too."""
+        return not len(self) or (len(self) < BATCH_ENTRIES and self.size + size <= BATCH_BYTES)
+
+    def add(self, key: float, timestamp: float, body: bytes | str) -> None:
+        """An entry, or what is wrong with it."""
+        self.first, self.last = self.first if len(self) else key, key
+        self.size += len(body)
+        if isinstance(body, bytes):
+            self.sent.append(Sent(key, timestamp, body))
+        else:
+            self.refused.append([key, body])
 
 
 def move(
@@ -87,11 +118,11 @@ def _move(
     moved, there, others = Moved(), There(target), list[str]()
     _look(target, ledger, (source.read_document("experiment") or {}).get("created_at"))
     if ledger.frozen is not None:
-        _send_frozen(source, target, ledger, there, moved)
+        _settle_frozen(source, target, ledger, there, moved)
     for kind in KINDS:
         for info in source.tracks(kind):
             track = Track(kind, info.topic)
-            if _goes_on(source, target, ledger, track, info, there.of(track)):
+            if goes_on(source, target, ledger, track, info, there.of(track)):
                 _move_series(source, target, ledger, track, info, moved, progress)
             else:
                 others.append(f"{kind} {info.topic!r}")
@@ -100,13 +131,24 @@ def _move(
         if document is not None:
             document = settle(document) if name == "experiment" else document
             target.update_document(name, lambda known, c=combine, d=document: c(known, d))  # type: ignore[misc]
+    note_revisions(target, ledger)
+    _tell_refused(ledger, moved)
     _leave_proof(target, ledger)
     if others:
+        left_out = f"; {moved.left_out} entries were left out, the first: {moved.refused[0]}" if moved.refused else ""
         raise AlreadyThere(
             f"{', '.join(others)}: there are other entries there than here, which stay as they are; all else was "
-            "moved. What was recorded with the server's address is delivered by 'ml-dash sync'"
+            f"moved{left_out}. What was recorded with the server's address is delivered by 'ml-dash sync'"
         )
     return moved
+
+
+def _tell_refused(ledger: Ledger, moved: Moved) -> None:
+    """What was refused since the last transfer that ended; it is told once."""
+    for place in ledger.places.values():
+        moved.left_out += place.refused
+        moved.refused += place.reasons
+        place.refused, place.reasons = 0, []
 
 
 # ---------------------------------------------------------------- whether the target is as it was left
@@ -144,181 +186,187 @@ def _leave_proof(target: Store, ledger: Ledger) -> None:
         target.forget(before[0])
 
 
-def _goes_on(source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, there: TrackInfo) -> bool:
-    """Whether what is here of a series can be sent behind, or into, what is there."""
-    place = ledger.place(track)
-    if track.kind == MERGED:
-        if place.seen != _seen(info) or _lacks(there, place):
-            ledger.begin(track)
-        return True
-    return (there.count == place.brought and not _is_another(info, place)) or _is_beginning(
-        source, target, ledger, track, there.count
-    )
-
-
-def _lacks(there: TrackInfo, place: Place) -> bool:
-    """Whether a track is less there than was brought: fewer entries, or ends that are further in."""
-    if there.count < place.brought:
-        return True
-    if not place.whole or place.seen is None or place.brought < place.seen[0]:
-        return False  # not all was brought, and what was refused may have been an end
-    first, last = place.seen[1:3]
-    if there.first_timestamp is None or there.last_timestamp is None or first is None or last is None:
-        return False
-    return there.first_timestamp > float(first) or there.last_timestamp < float(last)
-
-
-def _is_another(info: TrackInfo, place: Place) -> bool:
-    """Whether a sequence here cannot be what it was, or that with more behind it, by what is known without reading."""
-    if place.seen is None:
-        return False
-    count, first, last, _ = place.seen
-    is_same_length = info.count == count
-    return info.count < int(count) or info.first_timestamp != first or (is_same_length and info.last_timestamp != last)
-
-
-def _is_beginning(source: Store, target: Store, ledger: Ledger, track: Track, count: int) -> bool:
-    """Whether the entries there are the beginning of those here. They do not merge: sent twice, they would be there
-    twice. So where others than this machine have sent, this is looked at."""
-    ours = (entry for block in source.read(track, Window(limit=count)) for entry in block)
-    theirs = (entry for block in target.read(track) for entry in block)
-    if count and any(_unlike(one, other) for one, other in zip_longest(ours, theirs)):
-        return False
-    place = ledger.begin(track)
-    place.index = place.brought = count
-    return True
-
-
-def _seen(info: TrackInfo) -> list[Any]:
-    return [info.count, info.first_timestamp, info.last_timestamp, info.size_bytes]
-
-
-def _unlike(one: Entry | None, other: Entry | None) -> bool:
-    return one != other and repr(one) != repr(other)  # NaN is not equal to itself
-
-
 # ---------------------------------------------------------------- sending
 
 
 def _move_series(
     source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, moved: Moved, progress: Progress
 ) -> None:
-    place, now = ledger.place(track), _seen(info)
-    if place.whole and place.seen == now:
+    """Send what is left of a series. A track that changed since somebody was interrupted within it is first sent to
+    its end, then once more: a recording that goes on would else begin anew each time, and never come further."""
+    place, now = ledger.place(track), seen(info)
+    if place.whole and is_seen(info, place):
         return
-    place.seen, place.whole = now, False
-    done = place.brought if track.kind == MERGED else place.index
-    for entries in _batches(source, track, place):
-        _send(target, ledger, track, entries, moved)
-        done += len(entries)
-        progress(track, min(done, info.count), info.count)
+    was_interrupted = track.kind == MERGED and place.seen not in (None, now)
+    if was_interrupted:
+        _send_rest(source, target, ledger, track, info, moved, progress)
+        place = ledger.begin(track)
+    place.seen = now
+    _send_rest(source, target, ledger, track, info, moved, progress)
     place.whole = True
     moved.series += 1
     ledger.write()
 
 
-def _batches(source: Store, track: Track, place: Place) -> Iterator[list[Entry]]:
-    """What is left of a series, some entries at a time."""
+def _send_rest(
+    source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, moved: Moved, progress: Progress
+) -> None:
+    place = ledger.place(track)
+    place.whole = False
+    done = place.brought if track.kind == MERGED else place.index
     start = None if place.behind is None else math.nextafter(place.behind, math.inf)
-    group: list[Entry] = []
-    for block in source.read(track, Window(start=start, first=place.index)):
-        group += block
-        while len(group) >= BATCH_ENTRIES:
-            yield group[:BATCH_ENTRIES]
-            group = group[BATCH_ENTRIES:]
-    if group:
-        yield group
+    for part in _parts(track, entries_of(source, track, Window(start=start, first=place.index))):
+        _send(target, ledger, track, part, moved)
+        done += len(part)
+        progress(track, min(done, info.count), info.count)
 
 
-def _send(target: Store, ledger: Ledger, track: Track, entries: list[Entry], moved: Moved) -> None:
+def _parts(track: Track, entries: Iterable[Entry]) -> Iterator[Part]:
+    """Entries in parts of what a batch may have."""
+    part = Part()
+    for entry in entries:
+        body = _body(track, entry)
+        if not part.has_room(len(body)):
+            yield part
+            part = Part()
+        part.add(_key(track, entry), entry["timestamp"], body)
+    if len(part):
+        yield part
+
+
+def _key(track: Track, entry: Entry) -> float:
+    return entry["timestamp" if track.kind == MERGED else "index"]  # type: ignore[no-any-return]
+
+
+def _body(track: Track, entry: Entry) -> bytes | str:
+    """An entry as a journal body; what is wrong with one that cannot be one."""
+    fields = {name: value for name, value in entry.items() if name != "timestamp"}
+    if track.kind != MERGED:
+        fields.pop("index", None)
+    try:
+        return encode_body((1, entry["timestamp"], fields))
+    except (OverflowError, InvalidEntry, RecursionError, TypeError) as error:
+        return f"{track.topic} at {entry['timestamp']}: {error}"
+
+
+def _send(target: Store, ledger: Ledger, track: Track, part: Part, moved: Moved) -> None:
     """Freeze a batch, send it, note that it is there."""
     if not ledger.writer:
         ledger.begin_writer()
     ledger.number += 1
-    first, last = entries[0], entries[-1]
-    bounds = [first["timestamp"], last["timestamp"]] if track.kind == MERGED else [first["index"], last["index"] + 1]
-    bodies, refused = _bodies(track, entries)
-    ledger.frozen = [track.kind, track.topic, *bounds, len(bodies), _check_sum(bodies)]
+    end = part.last if track.kind == MERGED else part.last + 1
+    ledger.frozen = Frozen(*track, part.first, end, _check_sum(part.sent), part.refused)
     ledger.write()
-    moved.refused += refused
-    _note_arrived(ledger, _append(target, ledger, track, bodies, moved))
+    _note_arrived(ledger, ledger.frozen, _append(target, ledger, ledger.frozen, part.sent, moved))
 
 
-def _note_arrived(ledger: Ledger, count: int) -> None:
-    """The frozen batch is there, with so many entries."""
-    assert ledger.frozen is not None
-    kind, topic, _, end, *_ = ledger.frozen
-    place = ledger.place(Track(kind, topic))
-    if kind == MERGED:
-        place.behind = end
-    else:
-        place.index = int(end)
-    place.brought += count
-    ledger.arrived, ledger.frozen = ledger.number, None
-
-
-def _send_frozen(source: Store, target: Store, ledger: Ledger, there: There, moved: Moved) -> None:
-    """The batch that somebody was interrupted with: noted where it arrived, else sent once more as it was. Where it
-    is not that any more, here or for the place it was meant for, its series is looked at anew."""
-    assert ledger.frozen is not None
-    kind, topic, start, end, count, check = ledger.frozen
-    track = Track(kind, topic)
-    if target.applied(ledger.writer) == ledger.number:
-        return _note_arrived(ledger, count)
-    window = Window(start, end) if kind == MERGED else Window(first=int(start), limit=int(end) - int(start))
-    bodies, _ = _bodies(track, [entry for block in source.read(track, window) for entry in block])
-    # Listed for a sequence only, whose batch belongs behind what is there: the listing is then of before it.
-    place = ledger.place(track)
-    is_elsewhere = kind != MERGED and (there.of(track).count, start) != (place.brought, place.index)
-    if is_elsewhere or _check_sum(bodies) != check:
-        ledger.frozen = None
-        if kind != MERGED:
-            place.brought = -1  # of no sequence: what is there is compared
-        return None
-    _note_arrived(ledger, _append(target, ledger, track, bodies, moved))
-    there.found.pop(kind, None)
-    return None
-
-
-def _append(target: Store, ledger: Ledger, track: Track, bodies: list[bytes], moved: Moved) -> int:
-    """Have a batch stored without what the target refuses of it; how many entries were."""
+def _append(target: Store, ledger: Ledger, frozen: Frozen, sent: list[Sent], moved: Moved) -> list[Sent]:
+    """Have a batch stored without what the target refuses of it; what was."""
+    track = Track(frozen.kind, frozen.topic)
     while True:
         try:
-            target.append(Batch(ledger.writer, ledger.number, {1: track}, bodies))
-            moved.entries += len(bodies)
-            return len(bodies)
+            target.append(Batch(ledger.writer, ledger.number, {1: track}, [one.body for one in sent]))
+            moved.entries += len(sent)
+            return sent
         except wire.Refused as error:
-            named = dict(error.entries)
-            moved.refused += [f"{track.topic}: {reason}" for reason in named.values()]
+            if not sent:
+                raise
+            named = {at: why for at, why in error.entries if at < len(sent)} or dict.fromkeys(
+                range(len(sent)), str(error)
+            )
+            frozen.refused += [[sent[at].key, f"{track.topic}: {why}"] for at, why in named.items()]
+            sent = [one for at, one in enumerate(sent) if at not in named]
             if error.rest_stored:
-                moved.entries += len(bodies) - len(named)
-                return len(bodies) - len(named)
-            bodies = [body for at, body in enumerate(bodies) if at not in named] if named else []
+                moved.entries += len(sent)
+                return sent
             ledger.number += 1
         except CopiedWriter:
             ledger.begin_writer()
             ledger.number = 1
-        assert ledger.frozen is not None
-        ledger.frozen[-2:] = [len(bodies), _check_sum(bodies)]
+        frozen.check = _check_sum(sent)
         ledger.write()
 
 
-def _bodies(track: Track, entries: Sequence[Entry]) -> tuple[list[bytes], list[str]]:
-    """The entries as journal bodies, and what is wrong with those that cannot be one."""
-    bodies, refused = list[bytes](), list[str]()
-    for entry in entries:
-        fields = {name: value for name, value in entry.items() if name != "timestamp"}
-        if track.kind != MERGED:
-            fields.pop("index", None)
-        try:
-            bodies.append(encode_body((1, entry["timestamp"], fields)))
-        except (OverflowError, InvalidEntry, RecursionError, TypeError) as error:
-            refused.append(f"{track.topic} at {entry['timestamp']}: {error}")
-    return bodies, refused
+def _note_arrived(ledger: Ledger, frozen: Frozen, arrived: Sequence[Sent]) -> None:
+    """These entries of the frozen batch are there; the others were refused."""
+    place = ledger.place(Track(frozen.kind, frozen.topic))
+    refused = sorted(frozen.refused, key=lambda one: float(one[0]))
+    place.brought += len(arrived)
+    place.refuse([str(why) for _, why in refused])
+    if frozen.kind == MERGED:
+        place.behind = frozen.end
+    else:
+        place.index, place.there = int(frozen.end), ""
+        place.reach([one.timestamp for one in arrived])
+        for key, _ in refused:
+            place.leave_out(int(key))
+    ledger.arrived, ledger.frozen = ledger.number, None
 
 
-def _check_sum(bodies: Sequence[bytes]) -> int:
+def _check_sum(sent: Sequence[Sent]) -> int:
     check = 0
-    for body in bodies:
-        check = zlib.crc32(body, check)
+    for one in sent:
+        check = zlib.crc32(one.body, check)
     return check
+
+
+# ---------------------------------------------------------------- going on
+
+
+def _settle_frozen(source: Store, target: Store, ledger: Ledger, there: There, moved: Moved) -> None:
+    """The batch that somebody was interrupted with, and whose answer nobody heard.
+
+    Of a track it is sent again with what follows, which merges. Of a sequence it must be there once: it is sent as it
+    was where it did not arrive. Where it is not that any more, here or for the place it was meant for, nobody knows
+    what is there, and that is compared.
+    """
+    frozen, ledger.frozen = ledger.frozen, None
+    assert frozen is not None
+    track, has_arrived = Track(frozen.kind, frozen.topic), target.applied(ledger.writer) == ledger.number
+    if has_arrived:
+        ledger.arrived = ledger.number
+    if track.kind == MERGED:
+        return
+    place = ledger.place(track)
+    entries = _frozen_entries(source, track, frozen)
+    sent = [one for part in _parts(track, entries) for one in part.sent]
+    if _check_sum(sent) == frozen.check:
+        if not has_arrived and frozen.start == place.index and is_as_brought(there.of(track), place):
+            ledger.frozen = frozen
+            sent, has_arrived = _append(target, ledger, frozen, sent, moved), True
+            there.found.pop(track.kind)
+        if has_arrived and _note_what_is_there(target, ledger, frozen, entries, sent, there.of(track)):
+            return
+    ledger.frozen, place.brought = None, -1
+
+
+def _frozen_entries(source: Store, track: Track, frozen: Frozen) -> list[Entry]:
+    """What is in a frozen batch of a sequence."""
+    without, first = {key for key, _ in frozen.refused}, int(frozen.start)
+    window = Window(first=first, limit=int(frozen.end) - first)
+    return [entry for entry in entries_of(source, track, window) if entry["index"] not in without]
+
+
+def _note_what_is_there(
+    target: Store, ledger: Ledger, frozen: Frozen, entries: list[Entry], sent: list[Sent], there: TrackInfo
+) -> bool:
+    """Note what arrived of a batch of a sequence; False where others' entries are in its place. What is not there of
+    it before the last one that is, was refused, and nobody heard why; what is behind that goes once more."""
+    track = Track(frozen.kind, frozen.topic)
+    brought = ledger.place(track).brought
+    arrived = sent
+    if there.count != brought + len(sent):
+        arrived = list[Sent]()
+        ours = iter(sent)
+        by_index = {entry["index"]: entry for entry in entries}
+        for other in entries_of(target, track, Window(first=brought, limit=len(sent))):
+            one = next((one for one in ours if alike(by_index[one.key], {**other, "index": one.key})), None)
+            if one is None:
+                return False
+            arrived.append(one)
+        frozen.end = arrived[-1].key + 1 if arrived else frozen.start
+        unheard = [one for one in sent if one.key < frozen.end and one not in set(arrived)]
+        frozen.refused = [known for known in frozen.refused if known[0] < frozen.end]
+        frozen.refused += [[one.key, f"{track.topic} at {one.timestamp}: {UNHEARD}"] for one in unheard]
+    _note_arrived(ledger, frozen, arrived)
+    return True

@@ -75,6 +75,6 @@ def carry(
     click.echo(f"{prefix}: {count(moved.entries, 'entry')} {where}")
     for reason in moved.refused[:10]:
         click.echo(f"  left out: {reason}")
-    if len(moved.refused) > 10:
-        note(f"  and {len(moved.refused) - 10} more")
-    return not moved.refused
+    if moved.left_out > len(moved.refused[:10]):
+        note(f"  and {moved.left_out - len(moved.refused[:10])} more")
+    return not moved.left_out

@@ -139,8 +139,8 @@ TRACK = {
         "repeated": _NULLABLE_COUNT,
         "revision": {
             **TEXT,
-            "description": "Opaque: another one after every append, correction and deletion. It may change without them;"
-            " empty where the store does not know.",
+            "description": "Opaque: another one after every append, correction and deletion; it may change without"
+            " them. Empty where the store does not know.",
         },
     },
 }
