@@ -66,6 +66,10 @@ class StoreUnavailable(MlDashError, ConnectionError):
     """The store cannot be reached now; the only error that is retried."""
 
 
+class TooManyWriters(StoreUnavailable):
+    """Others wrote each time just before; nothing was stored, and a later try finds its place."""
+
+
 class StoreCorrupt(MlDashError, OSError):
     """Stored files are damaged, foreign, or written by a newer version."""
 

@@ -228,6 +228,12 @@ def test_what_is_no_batch(post: Callable[..., Any], content: bytes) -> None:
     refused(post(content), 400, "bad_body")
 
 
+@pytest.mark.parametrize("name", ["kind", "topic", "writer", "number"])
+def test_a_batch_says_itself_what_it_holds(post: Callable[..., Any], name: str) -> None:
+    """What belongs to lines is not passed over in silence beside a batch."""
+    assert name in refused(post(raw(body(1.0, x=1)), query={name: "1"}), 400, "bad_parameter")
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_dash.catalog import LocalCatalog
-from ml_dash.errors import ExperimentNotFound, StoreUnavailable
+from ml_dash.errors import ExperimentNotFound, StoreUnavailable, TooManyWriters
 from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.server.app import create_app
 from ml_dash.server.outages import Once
@@ -77,7 +77,9 @@ def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tes
 @pytest.mark.parametrize(
     ("error", "told"),
     [(StoreUnavailable(MONGO), "the database does not answer"),
-     (ArchiveUnavailable(S3), "the archive does not answer")],
+     (ArchiveUnavailable(S3), "the archive does not answer"),
+     (TooManyWriters("ada/x/one: too many writers at once, batch 7 found no number"),
+      "too many write to this experiment at once; nothing was stored")],
 )  # fmt: skip
 def test_clients_hear_which_part_and_nothing_else(
     fault: tuple[TestClient, list[Exception]], path: str, error: Exception, told: str

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
+from click.testing import CliRunner
 
 import ml_dash
 from http_server import Server, ServerProcess, wait_until
 from ml_dash import Experiment, wire
 from ml_dash.catalog import LocalCatalog
+from ml_dash.cli.serve_command import serve as serve_command
 from ml_dash.errors import StoreUnavailable
 from ml_dash.server import run
 from ml_dash.server.app import create_app
@@ -152,6 +155,25 @@ def test_a_stop_finishes_what_has_begun(start: Callable[..., ServerProcess], tmp
     assert server.process.wait(30) in STOPPED
     with ml_dash.open(PREFIX, dash_root=tmp_path / "served") as stored:
         assert len(stored.tracks(STATE.topic)) == 1
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], 120.0), (["--silent-after", "5m"], 300.0),
+                                                 (["--silent-after", "never"], 1e12)])  # fmt: skip
+def test_when_a_run_is_silent_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], expected: float
+) -> None:
+    """`--silent-after` reaches the catalog that tells."""
+    known: list[float] = []
+
+    def serve(settings: run.Settings, listening: socket.socket) -> None:
+        listening.close()
+        catalog, _ = run.catalog_of(msgspec.json.decode(msgspec.json.encode(settings), type=run.Settings))
+        known.append(getattr(catalog, "silent_after_s", 0.0))
+
+    monkeypatch.setattr(run, "serve", serve)
+    monkeypatch.setattr(run, "set_up_logging", lambda form: None)
+    answer = CliRunner().invoke(serve_command, ["-r", str(tmp_path), "--port", "0", "--insecure-local", *words])
+    assert (answer.exit_code, known) == (0, [expected]), answer.output
 
 
 def test_a_log_of_json_is_nothing_else(start: Callable[..., ServerProcess], tmp_path: Path) -> None:

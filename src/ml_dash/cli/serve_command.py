@@ -11,6 +11,9 @@ from . import options
 from .output import note
 from .token_command import Lifetime
 
+_NEVER_S = 1e12
+"""JSON, by which worker processes get the settings, knows no infinity."""
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
@@ -23,6 +26,9 @@ from .token_command import Lifetime
     "--archive-after", default="1h", show_default=True, type=Lifetime(), help="Age at which compacted parts go to S3."
 )
 @click.option("--keep", default="never", type=Lifetime(), help="Delete entries so long after they came: 90d, 52w.")
+@click.option(
+    "--silent-after", default="2m", show_default=True, type=Lifetime(), help="A run not heard of for so long is silent."
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Server processes.")
 @click.option("--insecure-local", is_flag=True, help="No tokens: everybody on this machine may do everything.")
 @click.option("--log", default="text", show_default=True, type=click.Choice(["text", "json"]), help="Form of the log.")
@@ -35,6 +41,7 @@ def serve(
     s3_url: str | None,
     archive_after: timedelta | None,
     keep: timedelta | None,
+    silent_after: timedelta | None,
     workers: int,
     insecure_local: bool,
     log: str,
@@ -58,6 +65,7 @@ def serve(
         s3_url=s3_url,
         archive_after_s=archive_after.total_seconds() if archive_after else None,
         keep_s=keep.total_seconds() if keep else None,
+        silent_after_s=silent_after.total_seconds() if silent_after else _NEVER_S,
         host=host,
         port=port,
         workers=workers,

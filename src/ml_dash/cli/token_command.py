@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ..server.auth import Token, Tokens
 
 F = TypeVar("F", bound=Callable[..., Any])
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Lifetime(click.ParamType[timedelta | None]):
-    """`12h`, `90d`, `52w` or `never`."""
+    """`30m`, `12h`, `90d`, `52w` or `never`."""
 
     name = "lifetime"
 
@@ -29,9 +29,9 @@ class Lifetime(click.ParamType[timedelta | None]):
         """The duration; None for never."""
         if value is None or isinstance(value, timedelta) or value == "never":
             return value if isinstance(value, timedelta) else None
-        form = re.fullmatch(r"(\d{1,4})([hdw])", value)
+        form = re.fullmatch(r"(\d{1,4})([mhdw])", value)
         if form is None or not int(form[1]):
-            self.fail(f"{value!r} is no duration: 12h, 90d, 52w or never", param, ctx)
+            self.fail(f"{value!r} is no duration: 30m, 12h, 90d, 52w or never", param, ctx)
         return timedelta(**{_UNITS[form[2]]: int(form[1])})
 
 

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..wire import ERRORS, JSON, BadBatch, Fault, Reply
 from ..zstd import TooLarge
-from .outages import silent_part
+from .outages import trouble
 
 RETRY_AFTER_S = 2
 
@@ -63,7 +63,7 @@ def refusal_for(error: BaseException) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, StoreUnavailable):
-        return Refusal("unavailable", f"{silent_part(error)} does not answer", retry_after_s=RETRY_AFTER_S)
+        return Refusal("unavailable", trouble(error), retry_after_s=RETRY_AFTER_S)
     if isinstance(error, ExperimentNotFound):  # its text offers names that the token may not reach
         return not_found()
     for kinds, code in _CODES:
@@ -91,7 +91,7 @@ def refused(error: BaseException) -> Refusal:
     error that nobody foresaw."""
     refusal = refusal_for(error)
     if isinstance(error, StoreUnavailable):
-        log.warning("%s does not answer: %s", silent_part(error), error)
+        log.warning("%s: %s", trouble(error), error)
     if refusal.fault.code == "internal":
         log.error("a request failed", exc_info=error)
     return refusal

@@ -103,6 +103,8 @@ def batch_of(raw: bytes, media_type: str, query: dict[str, str], limits: Limits 
         Refusal: bad_entries naming each bad entry, too_large, bad_body, bad_parameter.
     """
     if media_type == BATCH:
+        for name in _OF_LINES & query.keys():
+            raise Refusal("bad_parameter", f"a batch says itself what it holds; {name} is for lines", name)
         batch = decode_batch(raw)
         return replace(batch, tracks=used_tracks(batch)), check(batch, limits), False
     batch = _of_lines(raw, query, limits)
@@ -110,6 +112,8 @@ def batch_of(raw: bytes, media_type: str, query: dict[str, str], limits: Limits 
 
 
 # ---------------------------------------------------------------- lines
+
+_OF_LINES = {"kind", "topic", "writer", "number"}
 
 
 def _of_lines(raw: bytes, query: dict[str, str], limits: Limits) -> Batch:

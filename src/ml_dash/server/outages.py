@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 
-from ..errors import StoreUnavailable
+from ..errors import StoreUnavailable, TooManyWriters
 from ..stores.bucket import ANSWERS_AGAIN, ArchiveUnavailable
 
 DATABASE, ARCHIVE = "the database", "the archive"
@@ -28,6 +28,13 @@ def silent_part(error: BaseException) -> str:
     return ARCHIVE if isinstance(error, ArchiveUnavailable) else DATABASE
 
 
+def trouble(error: StoreUnavailable) -> str:
+    """What clients are told."""
+    if isinstance(error, TooManyWriters):
+        return "too many write to this experiment at once; nothing was stored"
+    return f"{silent_part(error)} does not answer"
+
+
 def short(text: str) -> str:
     """The first sentence of a driver's text."""
     return _DETAIL.split(text, maxsplit=1)[0][:MAX_CHARS]
@@ -41,7 +48,11 @@ class Outages:
 
     def failed(self, error: BaseException) -> None:
         """A request failed, perhaps because the database does not answer."""
-        if isinstance(error, StoreUnavailable) and silent_part(error) == DATABASE:
+        if (
+            isinstance(error, StoreUnavailable)
+            and not isinstance(error, TooManyWriters)
+            and silent_part(error) == DATABASE
+        ):
             self.failing = True
 
     def answered(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..errors import CopiedWriter, InvalidEntry, NotOpen, StoreUnavailable
+from ..errors import CopiedWriter, InvalidEntry, NotOpen, TooManyWriters
 from ..line import from_document, to_document
 from ..store import MERGED, Batch, Document, Entry, Track, TrackInfo, Window, check_removable
 from .claims import Claims
@@ -115,7 +115,7 @@ class MongoStore:
             if not waiting:
                 return
             self._insert_round(docs, waiting, stamp)
-        raise StoreUnavailable(f"{self._prefix}: too many writers at once, batch {stamp['b']} found no number")
+        raise TooManyWriters(f"{self._prefix}: too many writers at once, batch {stamp['b']} found no number")
 
     def _announce(self, docs: Mapping[str, Doc], at: float) -> None:
         """Have upkeep look at the series soon; nothing to do in the common case."""
@@ -251,7 +251,7 @@ class MongoStore:
                 self._remember(header)
                 return
             self._forget_head(doc["_id"])
-        raise StoreUnavailable(f"{self._prefix}: too many writers at once, the deletion found no number")
+        raise TooManyWriters(f"{self._prefix}: too many writers at once, the deletion found no number")
 
     # -------------------------------------------------------------- documents
 
@@ -278,7 +278,7 @@ class MongoStore:
                     raise InvalidEntry(f"document {name!r} has {len(body)} bytes; the limit is {MAX_DOCUMENT_BYTES}")
                 if self._tables.replace_document(key, known, body):
                     return from_document(body) or {}
-        raise StoreUnavailable(f"{self._prefix}: too many writers change the document {name!r} at once")
+        raise TooManyWriters(f"{self._prefix}: too many writers change the document {name!r} at once")
 
     # -------------------------------------------------------------- the experiment
 
