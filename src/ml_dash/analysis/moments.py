@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -129,6 +128,8 @@ class Moments(Tabular, Sequence[Moment]):
 
     def _repr_html_(self) -> str:
         """A notebook shows the first of them as a table."""
+        from html import escape  # its table of entities is a millisecond of every import
+
         names = ("prefix", "start", "end", "duration_s", "instants")
         lines = ["".join(f"<th>{name}</th>" for name in names)]
         for one in islice(self, SHOWN):

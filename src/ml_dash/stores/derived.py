@@ -8,13 +8,13 @@ is bounded: what was used longest ago goes first.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import Files
+from ..room import disk_of
 
 CACHE_BYTES = 4 << 30
 """What the cache folder holds at most, unless `ML_DASH_CACHE_BYTES` says otherwise (0: nothing)."""
@@ -45,7 +45,7 @@ class Derived:
             return None
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
-            return self._cached(beside) if size < shutil.disk_usage(self.cache).free / 2 else None
+            return self._cached(beside) if size < disk_of(self.cache).free / 2 else None
         except OSError:
             return None
 
