@@ -332,6 +332,20 @@ def test_what_was_deleted_on_the_server_comes_back_with_a_push(served: Served, t
     assert held(served.catalog()) == held(LocalCatalog(mine))
 
 
+def test_a_correction_of_the_same_size_travels(served: Served, tmp_path: Path) -> None:
+    """Neither the number of entries nor their bytes change: the revision does, in folders and databases, over HTTP."""
+    mine, backup = record(tmp_path / "mine", 0), tmp_path / "backup"
+    for value in (0, 7, 8):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Experiment(PREFIX, dash_root=mine).run as experiment:
+                experiment.tracks("once").append(_ts=1.0, x=value)
+        assert (served.push(mine), served.pull(backup)) == (0, 0)
+        (corrected,) = (one for _, topic, one in held(LocalCatalog(backup)) if topic == "once")
+        assert corrected == [{"timestamp": 1.0, "x": value}]
+        assert held(served.catalog()) == held(LocalCatalog(backup)) == held(LocalCatalog(mine))
+
+
 def test_a_pull_goes_on_behind_an_experiment_that_differs(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
