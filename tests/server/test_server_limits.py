@@ -25,7 +25,7 @@ from ml_dash.server.limits import Patience
 from ml_dash.store import Batch, Track
 from ml_dash.stores.http import HttpStore
 from ml_dash.zstd import compress, module
-from peak import MIB, peak_growth, soon
+from peak import MIB, no_collection, peak_growth, soon
 from store_contract import STATE, body, columns, entries
 
 PREFIX = "ada/hostile/bodies"
@@ -62,7 +62,7 @@ def post(url: str, store: HttpStore) -> Iterator[Callable[..., Any]]:
         if isinstance(content, bytes) and "Content-Digest" not in sent:
             sent["Content-Digest"] = wire.digest(content)
         used, started = time.process_time(), time.monotonic()
-        with peak_growth() as grown:
+        with peak_growth() as grown, no_collection():
             answer = client.post(
                 wire.BATCHES, params={"prefix": store.prefix, **(query or {})}, content=content, headers=sent
             )
