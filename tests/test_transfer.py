@@ -520,10 +520,10 @@ def test_metrics_made_anew_here_are_not_put_behind_the_former(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("value", [float("nan"), [1.0, float("nan"), None], {"a": {"b": float("nan")}, "c": 1}])
-def test_the_order_of_fields_makes_no_other_entry(value: Any) -> None:
+def test_the_order_of_fields_makes_no_other_entry(tmp_path: Path, value: Any) -> None:
     """Others brought the same entries, with NaN in them, their fields in another order; other values are others."""
     for other in (value, float("inf")):
-        source, target = MemoryStore(), MemoryStore()
+        source, target = LocalStore(tmp_path / repr(other is value)), MemoryStore()
         Writer(source, [LOSS]).send(*(body(float(n), loss=value, z=n) for n in range(3)))
         turned = dict(reversed(value.items())) if isinstance(value, dict) else value
         Writer(target, [LOSS]).send(*(body(float(n), z=n, loss=turned if other is value else other) for n in range(2)))
@@ -533,6 +533,7 @@ def test_the_order_of_fields_makes_no_other_entry(value: Any) -> None:
         else:
             with pytest.raises(AlreadyThere):
                 move(source, target, ledger_of("other"))
+        source.close()
 
 
 # ---------------------------------------------------------------- slow links, large entries
