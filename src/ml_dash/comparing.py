@@ -84,7 +84,8 @@ def _is_another(info: TrackInfo, place: Place) -> bool:
 def _is_beginning(source: Store, target: Store, ledger: Ledger, track: Track, there: TrackInfo) -> bool:
     """Whether the entries there are the beginning of those here. They do not merge: sent twice, they would be there
     twice. So where others than this machine have sent, this is looked at."""
-    left_out = ledger.place(track).left_out
+    before = ledger.place(track)
+    left_out = before.left_out if there.count or before.brought <= 0 else []
     without = {index for first, end in left_out for index in range(first, end)}
     ours = entries_of(source, track, Window(limit=there.count + len(without)))
     wanted = islice((entry for entry in ours if entry["index"] not in without), there.count)
@@ -95,8 +96,22 @@ def _is_beginning(source: Store, target: Store, ledger: Ledger, track: Track, th
         index = one["index"] + 1
     place = ledger.begin(track)
     place.index, place.brought, place.ends, place.there = index, there.count, _ends(there), there.revision
-    place.left_out = [known for known in left_out if known[0] < index]
+    _keep_left_out(place, before, left_out)
     return True
+
+
+def _keep_left_out(place: Place, before: Place, left_out: list[list[int]]) -> None:
+    """What was refused up to where the target's entries end stays so, and is still to be told where it was not."""
+    for first, end in left_out:
+        place.index = end if first == place.index else place.index
+    place.left_out = [known for known in left_out if known[0] < place.index]
+    told = max(0, _count(left_out) - before.refused)
+    place.refused = max(0, _count(place.left_out) - told)
+    place.reasons = before.reasons[: place.refused]
+
+
+def _count(ranges: list[list[int]]) -> int:
+    return sum(end - first for first, end in ranges)
 
 
 def entries_of(store: Store, track: Track, window: Window) -> Iterator[Entry]:
