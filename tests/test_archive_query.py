@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,10 @@ import pytest
 from http_server import Server
 from ml_dash.mongo_catalog import MongoCatalog
 from ml_dash.server.app import create_app
+from ml_dash.store import Track
 from ml_dash.stores.bucket import Bucket
 from mongo_catalogs import AT_ONCE, archive_all, batch, bucket_of, new_catalog, read, unique_prefix
+from own_python import interpreter
 
 pytest_plugins = ["servers.fixtures"]
 duckdb = pytest.importorskip("duckdb")
@@ -78,6 +83,79 @@ def test_the_documented_python_query(
     assert float(found[3]) == farthest
 
 
+OVER_S3 = """
+import json, sys
+from importlib.util import find_spec
+from pathlib import Path
+import duckdb
+
+for name in ("httpfs", "aws"):
+    folder = Path(find_spec("duckdb_extension_" + name).origin).parent
+    duckdb.sql(f"LOAD '{next(folder.rglob('*.duckdb_extension'))}'")
+for statement in sys.argv[1:]:
+    answer = duckdb.sql(statement)
+    rows = answer.fetchall() if answer is not None else []
+print(json.dumps(rows))
+"""
+"""The statements that it is given, by DuckDB with the extensions that its own shell fetches; the last one's rows."""
+
+
+def over_s3(server: Any, *statements: str) -> Any:
+    """Rows from DuckDB reading the bucket itself."""
+    done = subprocess.run(
+        [interpreter("duckdb_s3"), "-c", OVER_S3, *statements],
+        env={**os.environ, **server.env}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def secret(server: Any) -> str:
+    """The page's statement, for another server than AWS."""
+    found = re.search(r"^-- (CREATE SECRET .*);$", PAGE.read_text(), re.M)
+    assert found is not None
+    return found[1].replace("s3.lab:7070", server.env["AWS_ENDPOINT_URL"].removeprefix("http://"))
+
+
+@pytest.mark.timeout(300)
+def test_the_documented_sql_over_s3(catalog: MongoCatalog, s3_server: Any) -> None:
+    """DuckDB's own S3 reader, with the page's secret, on the addresses that `ml-dash objects` prints."""
+    if "AWS_ENDPOINT_URL" not in s3_server.env:
+        pytest.skip("the bucket of ML_DASH_TEST_S3_URL has no AWS_ENDPOINT_URL: DuckDB was not pointed at it")
+    urls = [f"{catalog.bucket_url}/{found.key}" for found in catalog.objects(PREFIX, "robot/state")]
+    select = re.sub(r"\['s3://[^\]]*\]", repr(urls), documented_select())
+    count, mean, farthest = expected(catalog)
+    assert over_s3(s3_server, secret(s3_server), select) == [[count, pytest.approx(mean, abs=1e-12), farthest]]
+
+
+@pytest.mark.timeout(300)
+def test_the_documented_pattern_over_s3(client: Any, bucket: Bucket, s3_server: Any) -> None:
+    """The page's pattern, whose names are columns, meets every entry of the owner that it names."""
+    if "AWS_ENDPOINT_URL" not in s3_server.env:
+        pytest.skip("the bucket of ML_DASH_TEST_S3_URL has no AWS_ENDPOINT_URL: DuckDB was not pointed at it")
+    found = re.search(r"`(kind=tracks/owner=alice/[^`]*)`", PAGE.read_text())
+    assert found is not None
+    owner = f"eve{secrets.token_hex(4)}"  # with no topic that has a %, see the page
+    with new_catalog(client, bucket, AT_ONCE) as other:
+        sent = batch(1)
+        other.store(f"{owner}/lab/run").append(replace(sent, tracks={**sent.tracks, 1: Track("tracks", "gripper")}))
+        archive_all(other, f"{owner}/lab/run")
+        pattern = f"{other.bucket_url}/{found[1].replace('alice', owner)}"
+    rows = over_s3(
+        s3_server, secret(s3_server),
+        f"SELECT project, experiment, topic, count(*), count(DISTINCT timestamp) "
+        f"FROM read_parquet('{pattern}', hive_partitioning = true, union_by_name = true) GROUP BY ALL",
+    )  # fmt: skip
+    assert rows == [["lab", "run", "gripper", 100, 100]]
+
+
+def documented_select() -> str:
+    """The page's SQL behind the secret, without its comments."""
+    found = re.search(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+    assert found is not None
+    return re.sub(r"--.*", "", found[1][found[1].index("SELECT") :])
+
+
 def downloaded(catalog: MongoCatalog, bucket: Bucket, folder: Path) -> list[str]:
     """Copies of a series' current objects, under their keys."""
     paths = []
@@ -91,11 +169,8 @@ def downloaded(catalog: MongoCatalog, bucket: Bucket, folder: Path) -> list[str]
 
 def test_the_documented_sql(catalog: MongoCatalog, bucket: Bucket, tmp_path: Path) -> None:
     """The page's SQL over copies of the objects says the same as the store."""
-    found = re.search(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
-    assert found is not None
-    select = found[1][found[1].index("SELECT") :].replace("--", "\n--")
-    sql = re.sub(r"\['s3://[^\]]*\]", repr(downloaded(catalog, bucket, tmp_path)), select)
-    count, mean, farthest = duckdb.sql(re.sub(r"--.*", "", sql)).fetchall()[0]
+    sql = re.sub(r"\['s3://[^\]]*\]", repr(downloaded(catalog, bucket, tmp_path)), documented_select())
+    count, mean, farthest = duckdb.sql(sql).fetchall()[0]
     assert (count, farthest) == (expected(catalog)[0], expected(catalog)[2])
     assert mean == pytest.approx(expected(catalog)[1], abs=1e-12)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ml_dash.server.app import create_app
 from ml_dash.server.auth import FileTokens, Grant, create
 from ml_dash.server.compat import id_of, path_of
 from ml_dash.server.compat_entries import flat, nested
+from own_python import interpreter
 from peak import soon
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -267,17 +267,7 @@ with exp.run as exp:
 @pytest.fixture(scope="module")
 def old_python() -> str:
     """An interpreter with the existing package, in an environment of its own under `.cache`."""
-    sys.path.insert(0, str(ROOT))
-    from benchmarks.catalogue import BY_NAME
-    from benchmarks.envs import NotInstallable, build
-
-    try:
-        return build(BY_NAME["ml_dash_011"]).python
-    except NotInstallable as error:
-        reason = f"the existing package cannot be installed, so nothing was tried with it: {error}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return interpreter("ml_dash_011")
 
 
 def run_old(python: str, folder: Path, url: str, token: str, root: str = "") -> subprocess.CompletedProcess[str]:
