@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,9 +26,9 @@ from ml_dash.stores.gathering import PART_BYTES
 from ml_dash.stores.memory import MemoryStore
 from ml_dash.stores.merging import current, overlapping
 from ml_dash.stores.mongo import MongoStore
-from ml_dash.stores.mongo_reader import Reader
+from ml_dash.stores.mongo_reader import PLAN_S, Reader
 from ml_dash.stores.mongo_tables import Tables
-from ml_dash.stores.segments import BLOCKS, MSGPACK, PARQUET
+from ml_dash.stores.segments import BLOCKS, MSGPACK, PARQUET, rank
 from peak import MIB, peak_growth
 from simulation import Database, World
 
@@ -67,11 +68,12 @@ class Series:
     def __init__(self, **policy: Any) -> None:
         self.database = Database(World(1))
         count = itertools.count()
-        self.tables = Tables(self.database, monotonic=lambda: 0.0, new_id=lambda: f"{next(count):016x}")
+        self.time = 0.0
+        self.tables = Tables(self.database, monotonic=lambda: self.time, new_id=lambda: f"{next(count):016x}")
         self.tables.create_indexes()
-        reader = Reader(self.tables)
-        self.store = MongoStore(self.tables, reader, "ada/model/run")
-        self.compactor = Compactor(self.tables, reader, Policy(**policy))
+        self.reader, self.policy = Reader(self.tables), Policy(**policy)
+        self.store = MongoStore(self.tables, self.reader, "ada/model/run")
+        self.compactor = Compactor(self.tables, self.reader, self.policy)
         self.written: list[Entry] = []
         self.losses: list[Entry] = []
         self.batches = 0
@@ -99,6 +101,11 @@ class Series:
             self.sweep()
         return merged
 
+    def limit(self, max_inputs: int) -> None:
+        """From now on merge so many at once."""
+        policy = replace(self.policy, max_inputs=max_inputs)
+        self.compactor = Compactor(self.tables, self.reader, policy)
+
     def sweep(self) -> None:
         """What was merged goes."""
         headers = self.live()
@@ -112,6 +119,10 @@ class Series:
     def live(self) -> list[dict[str, Any]]:
         """The live headers."""
         return [doc for doc in self.database["segments"].docs.values() if doc["st"] == "live"]
+
+    def in_order(self) -> list[dict[str, Any]]:
+        """The live headers by rank."""
+        return sorted(self.live(), key=rank)
 
     def kept(self) -> list[tuple[Any, ...]]:
         """What is stored of each live segment: its header's fields and its body."""
@@ -183,25 +194,24 @@ def override_all(series: Series) -> None:
 @pytest.mark.parametrize("max_inputs", [1, 2, 3, 5])
 def test_parts_of_one_number_are_merged_all_or_none(max_inputs: int) -> None:
     """Old entries merged with some of the parts above them would be new among the others."""
-    series = Series(part_entries=10, min_segments=2, max_inputs=max_inputs)
+    series = Series(part_entries=10, min_segments=2)
     override_all(series)
-    assert len(series.live()) > 3
-    merged = series.compact(whole=True)
+    assert [header["s1"] for header in series.in_order()] == [1, 5, 5, 5, 5]
+    series.limit(max_inputs)
+    assert series.compact(whole=True) <= 5 + 5
     assert {entry["x"] for entry in series.read()} == {"new"}
     assert not overlapping(series.live())
-    assert merged <= 5 * 5, "each round takes a further number"
 
 
-@pytest.mark.parametrize("max_inputs", [2, 3, 4])
+@pytest.mark.parametrize("max_inputs", [1, 2, 3, 5])
 def test_parts_of_one_number_and_other_levels_are_merged_all_or_none(max_inputs: int) -> None:
     """A part rewritten for a deletion, as one that was archived, is one level above those that it was made with."""
     series = Series(part_entries=10, min_segments=2)
     override_all(series)
     series.remove(39.0, 39.0)
     series.compact()
-    assert sorted(header["lv"] for header in series.live()) == [1, 1, 1, 1, 2]
-    assert len({header["s1"] for header in series.live()}) == 2
-    series.compactor = Compactor(series.tables, Reader(series.tables), Policy(part_entries=10, max_inputs=max_inputs))
+    assert [rank(header) for header in series.in_order()] == [(1, 1), (5, 1), (5, 1), (5, 1), (5, 2)]
+    series.limit(max_inputs)
     series.compact(whole=True)
     assert {entry["x"] for entry in series.read()} == {"new"}
     assert len(series.read()) == 39
@@ -219,7 +229,8 @@ def test_full_parts_stay_where_nothing_reaches_into_them() -> None:
     series.append([{"timestamp": float(n), "x": n} for n in range(100, 105)])
     series.compact(whole=True)
     gone = [low for name, low in full.items() if name not in {header["_id"] for header in series.live()}]
-    assert gone and min(gone) >= 50
+    assert gone
+    assert min(gone) >= 50
     assert not overlapping(series.live())
     assert series.read() == merge(series.written)
 
@@ -235,6 +246,53 @@ def test_parts_stay_settled_when_one_of_them_was_taken_along() -> None:
         series.append([{"timestamp": float(n), "x": n} for n in range(first, first + 3)])
         series.compact(sweep=False)
         assert full <= {header["_id"] for header in series.current()}
+    assert series.read() == series.written
+
+
+# ---------------------------------------------------------------- reading while segments are merged
+
+
+def before_listing(series: Series, action: Callable[[], None]) -> None:
+    """Something happens between a reader's question for the series and its first question for segments."""
+    live, done = series.tables.live, list[bool]()
+
+    def after_action(*given: Any) -> Any:
+        if not done:
+            done.append(True)
+            action()
+        return live(*given)
+
+    series.tables.live = after_action  # type: ignore[method-assign]
+
+
+def test_a_window_finds_parts_that_became_longer_while_it_waited() -> None:
+    """A part longer than any was when the read began is found, if what it replaced went meanwhile."""
+    series = Series(min_segments=2)
+    for first in range(4):
+        series.append([{"timestamp": float(first), "x": first}])
+
+    def merge_slowly() -> None:
+        series.compact()
+        series.time += 2 * PLAN_S
+
+    before_listing(series, merge_slowly)
+    found = [entry for block in series.store.read(STATE, Window(0.0, 1.0)) for entry in block]
+    assert found == series.written[:2]
+
+
+def test_the_first_deletion_shows_no_older_values() -> None:
+    """Where a merge left out what was deleted since a read began, what lies below it is not there either."""
+    series = Series(min_segments=2)
+    series.append([{"timestamp": float(n), "x": "old"} for n in range(3)])
+    series.append([{"timestamp": 1.0, "x": "new"}])
+    (doc,) = series.database["tracks"].docs.values()
+
+    def delete() -> None:
+        series.remove(1.0, 1.0)
+        newest = [header for header in series.live() if header["s1"] == 2]
+        assert series.compactor._merge(doc, newest, series.tables.cuts(doc["_id"]))
+
+    before_listing(series, delete)
     assert series.read() == series.written
 
 

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import math
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -22,10 +23,10 @@ import pytest
 from ml_dash.entry import encode_body
 from ml_dash.errors import CopiedWriter, MlDashError, StoreUnavailable
 from ml_dash.store import Batch, Entry, Track, Window
-from ml_dash.stores import merging, mongo
+from ml_dash.stores import compactor, merging, mongo
 from ml_dash.stores.archive import Archive
 from ml_dash.stores.claims import Claims
-from ml_dash.stores.compactor import Compactor, Policy
+from ml_dash.stores.compactor import Compactor, Listed, Policy, settled_sets
 from ml_dash.stores.mongo import MongoStore
 from ml_dash.stores.mongo_driver import answering, insert_many
 from ml_dash.stores.mongo_reader import Reader
@@ -79,6 +80,7 @@ class Model:
         self.world = World(seed, faults)
         dice = self.world.random
         drawn = {"part_entries": dice.choice((1, 2, 5, 64)), "archive_after_s": dice.choice((None, 1.0))}
+        drawn["max_inputs"] = random.Random(seed).choice((1, 2, 3, 4096))
         self.policy = replace(POLICY, **{**drawn, **policy})
         self.database = Database(self.world, enforce_unique=unique)
         self.bucket = Bucket(self.world)
@@ -354,10 +356,23 @@ def header_before_body(patch: pytest.MonkeyPatch) -> dict[str, Any]:
 def listed_once(patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A compaction trusts one walk of the index to have met every number."""
 
-    def listed(self: Compactor, doc: Any) -> Any:
-        return sorted(merging.current(self._tables.live(doc["_id"])), key=rank)
+    def listed(self: Compactor, doc: Any) -> Listed:
+        seen = self._tables.live(doc["_id"])
+        return Listed(sorted(merging.current(seen), key=rank), settled_sets(seen))
 
     patch.setattr(Compactor, "_listed", listed)
+    return {}
+
+
+def cuts_between_equal_ranks(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A compaction takes so many segments and no more, wherever that is among the parts of an earlier one."""
+    patch.setattr(compactor, "end_of_number", lambda headers, end: end)
+    return {}
+
+
+def replaces_what_others_hold(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A compaction that takes one part of a set along says that it replaces all that the set replaced."""
+    patch.setattr(compactor, "complete_sets", lambda headers: [header for header in headers if header.get("of")])
     return {}
 
 
@@ -394,17 +409,21 @@ class Hunt(NamedTuple):
     first: int = 0
 
 
+QUIET = Faults(0, 0, 0, 0.1, 0, {"u": (0, 1, 20), "w": (0, 5)})
 DAYS = Faults(0.02, 0.0, 0.0, 0.1, 0.003, {"u": (80,), "e": (0, 10, 20)})
 HUNTS = (
     Hunt(no_grace, Faults(0, 0, 0, 1.0, 0, {"u": (80,), "r": (0, 2, 4), "w": (0, 20, 60)}),
-         {"part_entries": 1, "archive_after_s": 1.0, "actors": "wurrrr"}, 3000, first=95),
-    Hunt(no_batch_key),
+         {"part_entries": 1, "archive_after_s": 1.0, "max_inputs": 4096, "actors": "wurrrr"}, 3000, first=130),
+    Hunt(no_batch_key, first=100),
     Hunt(stubs_deleted_at_once, Faults(0.02, 0, 0, 0.1, 0, {"u": (80,), "w": (0, 15)}),
          {"archive_after_s": None, "grace_s": 0.0, "actors": "wwwu"}, 2000),
     Hunt(ranked_by_first_number, Faults(0, 0, 0.1, 0.5, 0, {"u": (0, 1, 20, 60)}), {"actors": "wwuuur"}, 2000),
     Hunt(header_before_body),
     Hunt(listed_once, Faults(0, 0, 0, 1.0, 0, {"u": (0, 0, 0, 30), "w": (15,)}),
-         {"actors": "wwuu", "archive_after_s": None}),
+         {"actors": "wwuu", "archive_after_s": None, "max_inputs": 4096}, first=80),
+    Hunt(cuts_between_equal_ranks, QUIET, {"part_entries": 2, "max_inputs": 2, "actors": "wwuur"}),
+    Hunt(replaces_what_others_hold, QUIET,
+         {"part_entries": 2, "max_inputs": 1, "archive_after_s": 1.0, "actors": "wwuudr"}, first=40),
     Hunt(last_batch_not_kept, DAYS, {"archive_after_s": None, "actors": "wweu"}, 2000),
     Hunt(archive_removed_unseen, Faults(0, 0.01, 0.3, 0.1, 0, {"u": (0, 1, 2, 60)}),
          {"archive_after_s": 0.0, "actors": "wuuur"}, 2000),

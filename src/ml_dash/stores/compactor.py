@@ -30,7 +30,7 @@ from typing import NamedTuple
 from .. import zstd
 from .gathering import PART_BYTES, Part, parts_of
 from .inputs import Inputs
-from .merging import current, is_hit, lowest, merged_runs, without_cuts
+from .merging import complete_sets, current, is_hit, lowest, merged_runs, without_cuts
 from .mongo_driver import Doc
 from .mongo_reader import BodyGone, Reader
 from .mongo_tables import Tables
@@ -151,9 +151,8 @@ class Compactor:
             "lv": newest["lv"] + 1, "set": self._tables.new_id(), "b": 0, "c": "",
             "k": max((cut["s1"] for cut in cuts), default=0), "got": max(map(received, inputs)),
         }  # fmt: skip
-        replaced = [name for header in inputs for name in (header["_id"], *header.get("of", ()))]
         try:
-            self._publish(stamp, self._parts(doc["kind"], inputs, cuts), replaced)
+            self._publish(stamp, self._parts(doc["kind"], inputs, cuts), replaced_by(inputs))
         except BodyGone:
             return False
         return True
@@ -189,9 +188,10 @@ class Compactor:
     def _insert(self, stamp: Header, number: int, header: Header, body: bytes, closing: Header) -> None:
         """Body first, then the header that makes it visible."""
         t, name = stamp["t"], f"{stamp['lv']}/{stamp['s1']}/{stamp['set']}/{number}"
-        bid, at = f"{t}/{name}", self._tables.now()
+        bid = f"{t}/{name}"
         self._tables.raise_span(t, header["hi"] - header["lo"])
         self._tables.insert_bodies({bid: body}, header["enc"])
+        at = self._tables.now()  # of the header and not of its body, which may take long: the grace period counts it
         place = {"_id": f"{t}/{name}", "w": stamp["set"], "p": number, "part": number, "bid": bid, "at": at}
         self._tables.insert_headers([{**header, **stamp, **place, "chunks": chunks(header["enc"], body), **closing}])
 
@@ -223,6 +223,16 @@ class Listed(NamedTuple):
     def newest(self) -> int:
         """The highest number that any of them holds."""
         return self.headers[-1]["s1"] if self.headers else 0
+
+
+def replaced_by(inputs: Sequence[Header]) -> list[str]:
+    """What a merge makes superfluous: its inputs, and what they replaced in their turn.
+
+    The latter for whole sets only. Of a set of which some parts stay out, these parts hold the rest of what it
+    replaced; a listing that began before they were there may miss them, and must not do without what they are made of.
+    """
+    of_theirs = [name for closing in complete_sets(inputs) for name in closing["of"]]
+    return [header["_id"] for header in inputs] + of_theirs
 
 
 def end_of_number(headers: Sequence[Header], end: int) -> int:

@@ -194,10 +194,11 @@ class MongoStore:
             StoreUnavailable: the database or the archive did not answer; what came before is right.
         """
         with self._open():
+            since = self._tables.monotonic()
             doc = self._find(track)
             if doc is None:
                 return
-            yield from self._reader.read(doc, window)
+            yield from self._reader.read(doc, window, since)
 
     def tracks(self, kind: str = MERGED) -> list[TrackInfo]:
         """Every series of a kind, sorted by topic."""

@@ -70,32 +70,39 @@ class Reader:
         self._tables, self._objects, self.plan_s = tables, objects, plan_s
         self._codec = codec or ParquetCodec()
 
-    def read(self, doc: Doc, window: Window) -> Iterator[list[Entry]]:
-        """Blocks of entries of a series, in order."""
+    def read(self, doc: Doc, window: Window, since: float | None = None) -> Iterator[list[Entry]]:
+        """Blocks of entries of a series, in order.
+
+        Args:
+            since: when the document was asked for, by the tables' monotonic clock; None for just now.
+        """
         if doc["kind"] != MERGED:
-            yield from self._sequence(doc, window)
+            yield from self._sequence(doc, window, since)
             return
         low = -MAX_POSITION if window.start is None else window.start
         high = MAX_POSITION if window.end is None else window.end
-        for block in self.blocks(doc, low, high, window.columns):
+        for block in self.blocks(doc, low, high, window.columns, since):
             chosen = select(block, window.columns)
             if chosen:
                 yield chosen
 
-    def _sequence(self, doc: Doc, window: Window) -> Iterator[list[Entry]]:
+    def _sequence(self, doc: Doc, window: Window, since: float | None) -> Iterator[list[Entry]]:
         last = MAX_POSITION if window.limit is None else float(window.first + window.limit - 1)
-        for block in self.blocks(doc, float(window.first), last, None):
+        for block in self.blocks(doc, float(window.first), last, None, since):
             numbered = [{"index": int(entry["timestamp"]), **entry["entry"]} for entry in block]
             chosen = select(numbered, window.columns, fixed_names(doc["kind"]))
             if chosen:
                 yield chosen
 
-    def blocks(self, doc: Doc, low: float, high: float, columns: Sequence[str] | None) -> Iterator[list[Entry]]:
+    def blocks(
+        self, doc: Doc, low: float, high: float, columns: Sequence[str] | None, since: float | None = None
+    ) -> Iterator[list[Entry]]:
         """Merged blocks of positions in [low, high], planned anew whenever a body went."""
         gone: set[str] = set()
         known: Doc | None = doc
+        since = self._tables.monotonic() if since is None else since
         while known is not None and low <= high:
-            headers, cuts = self._plan(known, low, high)
+            headers, cuts = self._plan(known, low, high, since)
             needed = [header for header in headers if may_hold(header, columns)]
             try:
                 for block in merged_blocks(needed, _Load(self, cuts, low, high, columns)):
@@ -105,6 +112,7 @@ class Reader:
                 return
             except BodyGone as error:
                 self._check_gone(error.header, gone)
+            since = self._tables.monotonic()
             known = self._tables.series_by_id(doc["_id"])
 
     def _check_gone(self, header: Header, before: set[str]) -> None:
@@ -116,16 +124,30 @@ class Reader:
             raise StoreCorrupt(f"segment {header['_id']} is live and its body is missing")
         before.add(header["_id"])
 
-    def _plan(self, doc: Doc, low: float, high: float) -> tuple[list[Header], list[Header]]:
+    def _plan(self, doc: Doc, low: float, high: float, since: float) -> tuple[list[Header], list[Header]]:
+        """The segments of a window and the deletions, all asked for within the time that nothing goes in.
+
+        The document belongs to it: a part that is longer than its `span` would not be found, and was not there yet
+        when the document was read; what it replaces may be gone.
+        """
         for _ in range(PLANS):
-            began = self._tables.monotonic()
             lowest = None if low == -MAX_POSITION else low
             highest = None if high == MAX_POSITION else high
             headers = self._tables.live(doc["_id"], lowest, highest, doc["span"])
-            cuts = self._tables.cuts(doc["_id"]) if doc["cuts"] else []
-            if self._tables.monotonic() - began <= self.plan_s:
+            cuts = self._cuts(doc, headers)
+            if self._tables.monotonic() - since <= self.plan_s:
                 return current(headers), cuts
+            since = self._tables.monotonic()
+            doc = self._tables.series_by_id(doc["_id"]) or doc
         raise StoreUnavailable(f"MongoDB is slow: the headers of {doc['topic']!r} took longer than {self.plan_s:g} s")
+
+    def _cuts(self, doc: Doc, headers: Sequence[Header]) -> list[Header]:
+        """The deletions, if the document knows of any, or one that came since then is in what was compacted.
+
+        In that case it has to be applied to the others as well: the newest value of an instant may have gone with it,
+        and an older one be there still.
+        """
+        return self._tables.cuts(doc["_id"]) if doc["cuts"] or any(header.get("k") for header in headers) else []
 
     # -------------------------------------------------------------- one segment
 
@@ -175,7 +197,7 @@ class Reader:
         if not headers:
             return None
         size = sum(header["size"] for header in headers)
-        cuts = self._tables.cuts(doc["_id"]) if doc["cuts"] else []
+        cuts = self._cuts(doc, headers)
         revision = _revision(doc, [*headers, *cuts])
         info = self._info_by_reading(doc, size) if cuts else self._info_of_headers(doc, headers, size)
         return info and replace(info, revision=f"{revision}-{info.count}")
