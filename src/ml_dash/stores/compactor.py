@@ -319,8 +319,8 @@ def with_small_ones(headers: Sequence[Header], first: int, cuts: Sequence[Header
 
 
 def _is_small(header: Header, policy: Policy) -> bool:
-    """Whether a part in the database could be one with another of its size."""
-    return "obj" not in header and not _is_large(header, policy)
+    """Whether a part, also one in the archive, could be one with another of its size: few large objects cost less."""
+    return not _is_large(header, policy)
 
 
 def _is_large(header: Header, policy: Policy) -> bool:
