@@ -165,9 +165,10 @@ def targets(result: Result) -> Iterator[Target]:
             over = f"append_local_beside_{loop}_p50_us" if loop == "paced" else local
             yield Target(f"append p50, {title}, {name} / on disk", key, 1.1, over, noise=noise)
     for name in result["databases"]:
-        for way, limit in (("insert_many", 5.0), ("upsert_id", 10.0), ("upsert", 10.0)):
-            ours, other = f"ingest_{name}_append_per_s", f"ingest_{name}_{way}_per_s"
-            yield Target(f"ingest, append / {PLAIN[way]}, {name}", ours, limit, other, at_least=True)
+        for how, title in (("append", "append"), ("extend", "arrays")):
+            for way, limit in (("insert_many", 5.0), ("upsert_id", 10.0), ("upsert", 10.0)):
+                ours, other = f"ingest_{name}_{how}_per_s", f"ingest_{name}_{way}_per_s"
+                yield Target(f"ingest, {title} / {PLAIN[way]}, {name}", ours, limit, other, at_least=True)
     yield Target("bytes stored an entry, demo, batches of 100", "storage_demo_100hz", 150)
     yield Target("bytes stored an entry, demo, batches of 1,000", "storage_demo_1khz", 150)
     yield Target("bytes stored an entry, full mantissas", "storage_noisy_1khz", 150)
