@@ -2,6 +2,9 @@
 
 Each event is read from the store, so it does not matter which process stored it, nothing is queued for a slow reader,
 and an event is never newer than what a read would give. A late entry, older than what was sent, is not an event.
+
+Every instant is read, of the fields only those that were asked for: the place up to where was looked moves on also over
+entries that have none of them.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..entry import select
 from ..line import to_line
-from ..store import MERGED, Entry, Store, Track, Window
+from ..store import MERGED, Entry, Store, Track, Window, fixed_names
 from .faults import refused
 from .limits import Patience
 
@@ -24,6 +28,10 @@ LOOK_EVERY_S = 1.0
 """Entries that another process stored are found within this time; this process's own at once."""
 SPEAK_EVERY_S = 15.0
 MAX_EVENT_ENTRIES = 1000
+MAX_LOOK_ENTRIES = 20_000
+"""So many entries of a track are looked at before the reader's token is asked again and a sign of life is due."""
+LATE_S = 10.0
+"""Of a track, what comes so far behind the newest entry is still looked at for fields that were not there before."""
 
 _boards: weakref.WeakSet[Board] = weakref.WeakSet()
 
@@ -93,6 +101,7 @@ class Following(Response):
         self._allowed = allowed
         self._after = window.start
         self._first = window.first
+        self._more = False
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 
@@ -110,21 +119,16 @@ class Following(Response):
 
     async def _follow(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        silent_s, ending = SPEAK_EVERY_S, ""
+        spoke_at, ending = -math.inf, ""
         while not self._board.stopping:
             entries, ending = await self._work(self._look)
             if ending:
                 break
-            if entries:
-                await self._send(send, _event(entries))
-                silent_s = 0.0
-                if len(entries) >= MAX_EVENT_ENTRIES:
-                    continue
-            elif silent_s >= SPEAK_EVERY_S:
-                await self._send(send, b": still here\n\n")
-                silent_s = 0.0
-            await self._board.wait(self._prefix, LOOK_EVERY_S)
-            silent_s += LOOK_EVERY_S
+            if entries or anyio.current_time() - spoke_at >= SPEAK_EVERY_S:
+                await self._send(send, _event(entries) if entries else b": still here\n\n")
+                spoke_at = anyio.current_time()
+            if not self._more:
+                await self._board.wait(self._prefix, LOOK_EVERY_S)
         end = b'event: end\ndata: {"reason":"%b"}\n\n' % (ending or STOPPING).encode()
         with anyio.fail_after(self._patience.send_s):
             await send({"type": "http.response.body", "body": end})
@@ -143,24 +147,40 @@ class Following(Response):
         return found, ""
 
     def _next(self) -> list[Entry]:
-        """The entries behind the last one given, some at a time."""
-        if self._track.kind != MERGED:
-            window = Window(first=self._first, limit=MAX_EVENT_ENTRIES, columns=self._columns)
-        else:
-            if self._after is None:
-                self._after = newest(self._store, self._track)
-            window = Window(start=math.nextafter(self._after, math.inf), columns=self._columns)
+        """The entries behind the last one given, some at a time; `_more` tells whether to look on at once."""
+        return self._next_of_track() if self._track.kind == MERGED else self._next_of_sequence()
+
+    def _next_of_sequence(self) -> list[Entry]:
+        window = Window(first=self._first, limit=MAX_EVENT_ENTRIES, columns=self._with_instants())
+        seen = [entry for block in self._store.read(self._track, window) for entry in block]
+        self._more = len(seen) >= MAX_EVENT_ENTRIES
+        if seen:
+            self._first = seen[-1]["index"] + 1
+        return self._chosen(seen)
+
+    def _next_of_track(self) -> list[Entry]:
+        after = newest(self._store, self._track) if self._after is None else self._after
         found: list[Entry] = []
+        seen, last = 0, after
+        window = Window(start=math.nextafter(after, math.inf), columns=self._with_instants())
         for block in self._store.read(self._track, window):
-            found += block
-            if len(found) >= MAX_EVENT_ENTRIES:
+            found += self._chosen(block)
+            seen, last = seen + len(block), block[-1]["timestamp"]
+            self._more = len(found) >= MAX_EVENT_ENTRIES or seen >= MAX_LOOK_ENTRIES
+            if self._more:
                 break
-        found = found[:MAX_EVENT_ENTRIES]
-        if found and self._track.kind == MERGED:
-            self._after = found[-1]["timestamp"]
-        elif found:
-            self._first = found[-1]["index"] + 1
+        else:
+            self._more, last = False, max(after, last - LATE_S)
+        if len(found) >= MAX_EVENT_ENTRIES:
+            found, last = found[:MAX_EVENT_ENTRIES], found[MAX_EVENT_ENTRIES - 1]["timestamp"]
+        self._after = max(last, found[-1]["timestamp"]) if found else last
         return found
+
+    def _with_instants(self) -> tuple[str, ...] | None:
+        return None if self._columns is None else (*self._columns, "timestamp")
+
+    def _chosen(self, entries: list[Entry]) -> list[Entry]:
+        return select(entries, self._columns, fixed_names(self._track.kind))
 
 
 def _event(entries: list[Entry]) -> bytes:
