@@ -243,6 +243,26 @@ def test_a_program_that_forgets_to_end_its_run(
 
 
 @needs_signals
+@pytest.mark.parametrize("there", [True, False], ids=["server", "no server"])
+def test_a_program_that_forgets_to_end_its_run_on_a_server(
+    program: Callable[..., Program], root: Path, there: bool
+) -> None:
+    """Ctrl-C ends it as Ctrl-C ends programs, whatever is loaded and sent at the interpreter's exit."""
+    from http_server import Server
+    from ml_dash.catalog import LocalCatalog
+    from ml_dash.server.app import create_app
+
+    with Server(create_app(LocalCatalog(root.parent / "served"), tokens=None)) as server:
+        url = server.url if there else "http://127.0.0.1:9"
+        ended = program(
+            f"exp = Experiment(PREFIX, dash_root=ROOT, dash_url={url!r}, token='x').run.start()\n"
+            "exp.tracks('x').append(_ts=1.0, v=1)\nsignal.raise_signal(signal.SIGINT)"
+        )
+        ended.end()
+    assert ended.process.returncode == -signal.SIGINT
+
+
+@needs_signals
 def test_ctrl_c_cancels(program: Callable[..., Program], folder: Path) -> None:
     """SIGINT in the block: cancelled, and the program ends as Python ends then."""
     running = program(

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -319,7 +320,10 @@ class Run:
             return
         failed = getattr(sys, "last_value", None)
         if isinstance(failed, KeyboardInterrupt):
-            self.cancel()
+            try:
+                self.cancel()
+            finally:
+                _is_interrupted()
         elif failed is not None:
             self.fail(failed)
         else:
@@ -342,6 +346,16 @@ class Run:
                 text = "; ".join([f"{type(trouble).__name__}: {trouble}", *getattr(trouble, "__notes__", [])])
                 log.error("the run could not be closed: %s", text)
                 error.add_note(f"the run could not be closed either: {text}")
+
+
+def _is_interrupted() -> None:
+    """Let the program still end as Ctrl-C ends it, by which a shell's loop around it knows to end as well.
+
+    Python forgets the interrupt that nobody caught with the next source it compiles, as a module does that makes a
+    named tuple. It remembers one that leaves compiled source.
+    """
+    with suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
 def _copy(prefix: str, options: dict[str, Any]) -> Experiment:

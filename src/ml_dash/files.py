@@ -20,7 +20,6 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,20 +160,10 @@ class Files:
             return []
 
     def remove_folder(self, folder: Path) -> None:
-        """Delete a folder with everything in it, as far as that is possible; a link to one stays.
+        """Delete a folder with everything in it, as far as that is possible; a link to one stays."""
+        import shutil  # loads every compressor
 
-        Without `shutil`: it loads every compressor, and loading it at the interpreter's exit makes a program that
-        Ctrl-C ended return 1 (its named tuple is compiled, and Python forgets the interrupt with whatever is compiled).
-        """
-        if os.path.islink(folder):
-            return
-        for place, inner, names in os.walk(folder, topdown=False):
-            links = [name for name in inner if os.path.islink(os.path.join(place, name))]
-            for name in (*names, *links):
-                with suppress(OSError):
-                    os.unlink(os.path.join(place, name))
-            with suppress(OSError):
-                os.rmdir(place)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def lock(self, fd: int, *, wait: bool, shared: bool = False) -> bool:
         """Take the file's lock; False where somebody else holds it and `wait` is off.
