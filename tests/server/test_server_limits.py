@@ -19,7 +19,9 @@ import pytest
 from http_server import Server
 from ml_dash import wire
 from ml_dash.catalog import LocalCatalog
-from ml_dash.entry import MAX_ENTRY_BYTES
+from ml_dash.entry import MAX_ENTRY_BYTES, decode_body, encode_body
+from ml_dash.line import from_line
+from ml_dash.server import lines
 from ml_dash.server.app import create_app
 from ml_dash.server.limits import Patience
 from ml_dash.store import Batch, Track
@@ -454,6 +456,11 @@ UNSOUND_LINES = {
     b'{"timestamp": 6, "a": 1%s.0e5}' % (b"0" * 310): "field 'a' has a number beyond float64",
     b'{"timestamp": 7, "timestamp": 8}': "field 'timestamp' is there twice",
     b'{"timestamp": 7, "a": {"b": 1, "c": ":", "b": 2}}': "field 'b' is there twice",
+    b'{"timestamp": 7, "a": [1, {"b": 1, "b": 2}]}': "field 'b' is there twice",
+    rb'{"timestamp": 7, "a": "\u003a", "b": 1, "b": 2}': "field 'b' is there twice",
+    b'{"timestamp": 6, "a": "Infinity", "b": 1e400}': "field 'b' has a number beyond float64",
+    b'{"timestamp": 6, "Infinity": 1e400}': "field 'Infinity' has a number beyond float64",
+    rb'{"timestamp": 6, "a": "\"Infinity", "b": 1e400}': "field 'b' has a number beyond float64",
     b'{"timestamp": 7, "b": 1, "n": %d}' % (1 << 70): "field 'n' on topic 'robot/state' (int) cannot be recorded",
 }
 
@@ -479,12 +486,49 @@ def test_lines_that_look_unsound_and_are_not(post: Callable[..., Any], store: Ht
     assert found[3:9] == ["Infinity", "12:30:00", 1e300, "1e400", {"b": {"b": ":"}}, pytest.approx(0, abs=1e-40)]
 
 
-def test_documents_have_no_number_beyond(url: str, store: HttpStore) -> None:
-    """As lines."""
+ORDINARY_LINES = (
+    b'{"timestamp": 1.5, "v": 1.0, "q": [0.1, 0.2]}',
+    b'{"timestamp": 1.5, "pose": {"x": 1.0, "at": {"y": 2}}, "q": [0.1]}',
+    b'{"timestamp": 1.5, "boxes": [{"label": "cup", "at": [1, 2]}, {"label": "a:b"}]}',
+    b'{"timestamp": 1.5, "level": "info", "message": "at 12:30: https://host", "x:y": 1}',
+    b'{"timestamp": 1.5, "ranges": [1.0, "Infinity", 2.0, "-Infinity"], "v": 1e300}',
+)
+
+
+@pytest.mark.parametrize("line", ORDINARY_LINES)
+def test_ordinary_lines_are_read_once(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nothing is wrong with is not read a second time, by the careful and slow way."""
+    monkeypatch.setattr(lines, "json", None)
+    assert decode_body(lines.body_of(line, "t"))[1] == 1.5
+
+
+@pytest.mark.parametrize("pose", [{}, {"pose": {"x": 1.5}}])
+def test_the_check_of_a_line_costs_little(pose: dict[str, Any]) -> None:
+    """Beside decoding and encoding a laser scan, which has to be done."""
+    line = json.dumps({"timestamp": 1.5, **pose, "scan": [i * 0.37 for i in range(5000)]}).encode()
+
+    def seconds(function: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(20):
+            before = time.thread_time()
+            function()
+            times.append(time.thread_time() - before)
+        return min(times)
+
+    assert seconds(lambda: lines.body_of(line, "t")) < 2.2 * seconds(lambda: encode_body(from_line(line)))
+
+
+def test_documents_hold_nothing_that_would_become_something_else(url: str, store: HttpStore) -> None:
+    """A number beyond float64, an integer of no type, a name twice: as lines."""
     import httpx2
 
     query, headers = {"prefix": store.prefix, "name": "params"}, {"Content-Type": wire.JSON}
-    for content, field in ((b'{"lr": {"x": 1e400}}', "'lr'"), (b'{"lr": 1, "n": %d}' % (1 << 70), "'n'")):
+    for content, field in (
+        (b'{"lr": {"x": 1e400}}', "'lr'"),
+        (b'{"lr": 1, "n": %d}' % (1 << 70), "'n'"),
+        (b'{"lr": 1, "lr": 2}', "'lr'"),
+        (b'{"a": [{"lr": 1, "lr": 2}]}', "'lr'"),
+    ):
         answer = httpx2.put(f"{url}{wire.DOCUMENTS}", params=query, content=content, headers=headers)
         assert f"field {field}" in refused(answer, 400, "bad_body")
     assert store.read_document("params") is None

@@ -13,7 +13,7 @@ from ..line import from_document, to_document
 from ..store import Document
 from . import routes
 from .faults import Refusal
-from .lines import check_json, may_be_beyond
+from .lines import check_json
 
 
 def document_name(name: str) -> str:
@@ -39,8 +39,7 @@ def parsed(body: bytes) -> Document:
     try:
         found = from_document(body)
         if found is not None:
-            if may_be_beyond(body):
-                check_json(body)
+            check_json(body)
             to_document(found)
             return found
     except InvalidEntry as error:
