@@ -23,7 +23,7 @@ from ml_dash.catalog import LocalCatalog
 from ml_dash.errors import StoreUnavailable
 from ml_dash.formats.arrow import entries_from_table
 from ml_dash.http_catalog import HttpCatalog
-from ml_dash.server import app
+from ml_dash.server import app, live
 from ml_dash.server.app import create_app
 from ml_dash.server.auth import FileTokens, Grant, create, now, revoke
 from ml_dash.server.live import newest, stop_following
@@ -31,6 +31,7 @@ from ml_dash.server.routes import OPERATIONS
 from ml_dash.server.tidy import Tidy
 from ml_dash.store import Batch, Entry, Store, Track, Window
 from ml_dash.stores.http import HttpStore
+from ml_dash.stores.memory import MemoryStore
 from store_contract import LOGS, LOSS, STATE, Writer, body, columns, entries, same
 
 PREFIX = "ada/robots/pick"
@@ -328,6 +329,64 @@ def test_live_from_a_time_on(server: Server) -> None:
     stop_following()
     assert listener.ended.wait(10)
     writer.store.close()
+
+
+def test_live_columns_that_are_rare(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More entries without the field than an event or a look has do not end it, of a track or of a sequence."""
+    monkeypatch.setattr(live, "MAX_LOOK_ENTRIES", 700)
+    store = HttpStore(server.url, PREFIX)
+    writers = {"tracks": Writer(store), "metrics": Writer(store, [LOSS])}
+    listeners: dict[str, Listener] = {}
+
+    def comes(kind: str, *values: int) -> None:
+        wait_until(lambda: [entry["rare"] for entry in listeners[kind].entries] == [*values])
+
+    for kind, writer in writers.items():
+        writer.send(*(body(float(n), n=n) for n in range(2500)), body(3000.0, rare=1))
+        query = {"kind": kind, "topic": writer.tracks[1].topic, "column": "rare"}
+        listeners[kind] = Listener(server.url, **query, **({"start": -1} if kind == "tracks" else {"first": 0}))
+        comes(kind, 1)
+        writer.send(body(4000.0, n=0), body(5000.0, rare=2))
+        comes(kind, 1, 2)
+    assert listeners["metrics"].entries == [
+        {"index": 2500, "timestamp": 3000.0, "rare": 1},
+        {"index": 2502, "timestamp": 5000.0, "rare": 2},
+    ]
+    assert listeners["tracks"].entries == [{"timestamp": 3000.0, "rare": 1}, {"timestamp": 5000.0, "rare": 2}]
+    stop_following()
+    assert all(listener.ended.wait(10) for listener in listeners.values())
+    store.close()
+
+
+class Starts(MemoryStore):
+    """Notes from where each window is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[float] = []
+
+    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
+        self.starts.append(-math.inf if window.start is None else window.start)
+        yield from super().read(track, window)
+
+
+def test_live_does_not_look_again_at_what_lacks_the_column(
+    catalog: LocalCatalog, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look begins ten seconds before a track's newest entry: a field may follow the others of its instant."""
+    store = Starts()
+    monkeypatch.setattr(catalog, "store", lambda prefix: store)
+    sender = HttpStore(server.url, PREFIX)
+    writer, slower = Writer(sender), Writer(sender)
+    writer.send(*(body(float(n), n=n) for n in range(1, 1001)))
+    listener = Listener(server.url, start=0, column="rare")
+    wait_until(lambda: len(store.starts) >= 2)
+    assert [round(start) for start in store.starts[:2]] == [0, 990]
+    slower.send(body(980.0, rare="late"), body(995.0, rare="follows"))
+    wait_until(lambda: listener.entries == [{"timestamp": 995.0, "rare": "follows"}])
+    stop_following()
+    assert listener.ended.wait(10)
+    sender.close()
 
 
 def test_live_sequences(server: Server) -> None:
