@@ -123,10 +123,19 @@ def test_names_of_secrets(name: str) -> None:
         (["-H", "Authorization: Bearer abc.def"], ["-H", "Authorization: ***"]),
         (["-H", "Authorization:", "Bearer", "abc", "x"], ["-H", "Authorization:", "***", "***", "x"]),
         (["-H", "Bearer", "abc", "x"], ["-H", "Bearer", "***", "x"]),
+        (["--password", "=", "abc", "x"], ["--password", "=", "***", "x"]),
+        (["--password", ":", "--abc", "x"], ["--password", ":", "***", "x"]),
+        (["model.api_key", "=", "abc", "x"], ["model.api_key", "=", "***", "x"]),
+        (["model.api_key", "=abc", "x"], ["model.api_key", "***", "x"]),
+        (["--header=Authorization:", "abc", "x"], ["--header=Authorization:", "***", "x"]),
+        (["--header=Authorization:", "Bearer", "abc", "x"], ["--header=Authorization:", "***", "***", "x"]),
+        (["-HX-Api-Key:", "abc", "x"], ["-HX-Api-Key:", "***", "x"]),
+        (["env TOKEN=", "abc", "x"], ["env TOKEN=", "***", "x"]),
+        (['{"lr": 1, "token":', '"abc"}', "x"], ['{"lr": 1, "token":', "***", "x"]),
     ],
 )
 def test_the_word_after_a_name_is_hidden(words: list[str], shown: list[str]) -> None:
-    """Also when it begins with dashes, looks like an option, or is only the kind of what comes next."""
+    """Also when it begins with dashes, looks like an option, or is only the kind or the sign of what comes next."""
     assert without_secrets(words) == shown
 
 
@@ -198,6 +207,8 @@ def test_secrets_of_a_known_form_are_hidden(secret: str) -> None:
         ["ros", "/robot/key:=/keyboard", "/secrets:/secrets", "x:=3", "--auth-less", "--key-of-x=a"],
         [r"C:\pass\key\token", "token", "password", "--token"],
         ["--", "-", "=", ":", "--=x", "https://", "@", "://"],
+        ["tokens", "=", "512", "sort_key", "=", "time", "use_auth", "=", "true", "lr", "=", "0.1", "token=", "--lr=1"],
+        ["--note=the tokenizer:", "bpe", "--password", "="],
         ["--token"],
         [],
     ],

@@ -49,11 +49,15 @@ _MAY_COUNT = {"tokens", "auth", "pw", "sig"}
 _NOTHING = {"", "true", "false", "none", "null"}
 _SCHEMES = {"basic", "bearer", "digest", "token"}
 """What stands between `Authorization:` and the secret."""
+_SIGNS = {"=", ":", "==", ":=", "=>"}
+"""What stands between a name and the secret, also as a word of its own."""
 
 _PART = r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])"
 _NAME = r"[\w.+-]+:?"
 _SETTING = r"""(?<![\w.-])(?P<name>[\w.-]++)(?P<closed>[\\"'\])]*+)(?:\s*+(?P<sign>[=:][=>]?)\s*+|[\s,]++)"""
 """`--token=...`, `password: ...`, `"api_key": ...`, `?key=...`, also inside a word; with no sign only of an option."""
+_UNSAID = r"""(?P<name>[\w.-]+)[\\"'\])]*\s*(?P<sign>[=:])[=>]?\s*\Z"""
+"""The end of `--header=Authorization:`: the value is the next word."""
 _JSON = (
     r"""(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|-?\d[\d.eE+-]*+|true|false|null|None|True|False)"""
     r"""(?=\s*+(?:[,}\]]|\Z))"""
@@ -89,20 +93,27 @@ def without_secrets(words: Sequence[str], known: Iterable[str] = ()) -> list[str
     found = []
     asked = False
     for place, word in enumerate(words):
-        following = words[place + 1] if place + 1 < len(words) else ""
-        hide = asked and bool(word)
-        asked = _asks(word, following) or (asked and word.lower() in _SCHEMES)
+        sign = asked and word in _SIGNS
+        hide = asked and bool(word) and not sign
+        asked = _asks(word, words[place + 1 : place + 3]) or sign or (asked and word.lower() in _SCHEMES)
         found.append(HIDDEN if hide else _hidden(word, secrets))
     return found
 
 
-def _asks(word: str, following: str) -> bool:
-    """Whether a word is an option, or a header's name, whose value is the next word; that may begin with dashes."""
-    if len(word) > _LONGEST_NAME or not _hints(word):
+def _asks(word: str, after: Sequence[str]) -> bool:
+    """Whether a word is an option, or ends in a name, whose value is the next word; that may begin with dashes."""
+    end = word[-_LONGEST_NAME:]
+    if not after or not _hints(end):
         return False
-    if not (word.startswith("-") or word.endswith(":") or word.lower() == "bearer"):
+    following = after[1] if after[0] in _SIGNS and len(after) > 1 else after[0]
+    option = word.startswith("-") or word.endswith(":") or word.lower() == "bearer" or after[0].startswith(("=", ":"))
+    if option and len(word) <= _LONGEST_NAME and re.fullmatch(_NAME, word):
+        return _is_secret(word, following)
+    unsaid = re.search(_UNSAID, end)
+    # `--token= --lr 3`: an empty value, as of a variable that is not set
+    if not unsaid or (unsaid["sign"] == "=" and following.startswith("-")):
         return False
-    return bool(re.fullmatch(_NAME, word)) and _is_secret(word, following)
+    return _is_secret(unsaid["name"], following)
 
 
 def _hidden(word: str, known: Sequence[str]) -> str:
