@@ -18,9 +18,12 @@ from ml_dash.catalog import LocalCatalog
 from ml_dash.errors import StoreUnavailable
 from ml_dash.ledger import Ledger, ledger_of
 from ml_dash.store import MERGED, Batch, Entry, Store, Track, TrackInfo, Window
+from ml_dash.stores.connection import Connection
+from ml_dash.stores.http import HttpStore
 from ml_dash.stores.local import LocalStore
 from ml_dash.stores.memory import MemoryStore
 from ml_dash.transfer import BATCH_BYTES, AlreadyThere, Moved, move
+from ml_dash.zstd import decompress
 from store_contract import FORCE, LOGS, LOSS, STATE, Writer, body, entries
 
 
@@ -225,10 +228,6 @@ def test_the_target_is_listed_once_for_each_kind(tmp_path: Path) -> None:
 class Changing(Unreliable):
     """May be emptied and set back, as a server is whose database was restored."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept = self.copied()
-
     def copied(self) -> Any:
         """What it holds."""
         return copy.deepcopy((self._merged, self._sequences, self._documents, self._applied, self._checks))
@@ -333,6 +332,40 @@ def test_an_end_that_others_made_up_for_comes_back(source: LocalStore, lost: tup
     move(source, target, ledger())
     missing = {entry["timestamp"] for entry in entries(source)} - {entry["timestamp"] for entry in entries(target)}
     assert not missing
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+@pytest.mark.parametrize("call", range(1, 5))
+def test_a_loss_between_two_attempts_comes_back(call: int, fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A track that is brought once more hides it: there are more entries all the time than that attempt brought."""
+    monkeypatch.setattr("ml_dash.transfer.BATCH_ENTRIES", 3)
+    source, target = MemoryStore(), Changing()
+    writer = Writer(source)
+    writer.send(*(body(float(n), x=n) for n in range(10)))
+    move(source, target, ledger())
+    writer.send(body(10.0, x=10))
+    target.fail(call, fate)
+    with pytest.raises(StoreUnavailable):
+        move(source, target, ledger())
+    target.remove_window(STATE, 0.0, 1.0)
+    assert move(source, target, ledger()).series == 1
+    assert entries(target) == entries(source)
+    assert move(source, target, ledger()) == Moved()
+
+
+def test_what_the_target_does_not_keep_is_sent_no_more_than_twice() -> None:
+    """Old entries that are deleted as they come keep no transfer from ending."""
+
+    class Forgetful(Unreliable):
+        def append(self, batch: Batch) -> None:
+            super().append(batch)
+            self.remove_window(STATE, None, 1.0)
+
+    source, target = MemoryStore(), Forgetful()
+    Writer(source).send(*(body(float(n), x=n) for n in range(10)))
+    moved = move(source, target, ledger())
+    assert (moved.series, moved.entries) == (1, 20)
+    assert len(entries(target)) == 8
 
 
 def test_late_data_between_two_attempts_arrives(source: LocalStore) -> None:
@@ -519,6 +552,26 @@ def test_metrics_made_anew_here_are_not_put_behind_the_former(tmp_path: Path) ->
         move(source, target, ledger())
 
 
+@pytest.mark.parametrize("interrupted", [0, 3, 4])
+@pytest.mark.parametrize("same", [0, 1, 2, 4])
+def test_metrics_made_anew_here_and_longer_are_others(same: int, interrupted: int) -> None:
+    """Neither their first timestamp nor their length tells, and some of them may be what they were, at either end;
+    also in the middle of a transfer, with a batch under way."""
+    source, target = MemoryStore(), Unreliable({interrupted: "before"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml_dash.transfer.BATCH_ENTRIES", 1)
+        Writer(source, [LOSS]).send(*(body(float(n), loss=n) for n in range(5)))
+        with suppress(StoreUnavailable):
+            move(source, target, ledger())
+        source.remove(LOSS)
+        Writer(source, [LOSS]).send(*(body(float(n), loss=n if n % 5 >= 5 - same else -1 - n) for n in range(9)))
+        before = entries(target, LOSS)
+        for _ in range(2):
+            with pytest.raises(AlreadyThere, match="train"):
+                move(source, target, ledger())
+            assert entries(target, LOSS) == before
+
+
 @pytest.mark.parametrize("value", [float("nan"), [1.0, float("nan"), None], {"a": {"b": float("nan")}, "c": 1}])
 def test_the_order_of_fields_makes_no_other_entry(tmp_path: Path, value: Any) -> None:
     """Others brought the same entries, with NaN in them, their fields in another order; other values are others."""
@@ -582,8 +635,9 @@ def test_a_track_that_grows_between_attempts_arrives(tmp_path: Path) -> None:
     source.close()
 
 
-def test_batches_are_bounded_by_bytes(tmp_path: Path) -> None:
+def test_batches_are_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images go a few at a time; one that is larger than a batch goes alone."""
+    monkeypatch.setattr("ml_dash.transfer.BATCH_BYTES", 1 << 20)
     source, target = LocalStore(tmp_path / "source"), Slow()
     target.left = 1000
     writer = Writer(source, [STATE, LOGS])
@@ -593,14 +647,24 @@ def test_batches_are_bounded_by_bytes(tmp_path: Path) -> None:
     assert entries(target) == entries(source)
     assert entries(target, LOGS) == entries(source, LOGS)
     assert [count for count, size in target.sizes] == [2, 2, 2, 1, 1, 2, 2] + [1] * 12
-    assert all(size <= BATCH_BYTES or count == 1 for count, size in target.sizes)
+    assert all(size <= 1 << 20 or count == 1 for count, size in target.sizes)
     source.close()
+
+
+def test_images_go_several_at_once() -> None:
+    """One request for each costs a way there and back for each: four images of usual size share one."""
+    source, target = MemoryStore(), Slow()
+    target.left = 1
+    Writer(source).send(*(body(float(n), image="x" * 900_000) for n in range(4)))
+    move(source, target, ledger())
+    ((count, size),) = target.sizes
+    assert (count, size <= BATCH_BYTES) == (4, True)
 
 
 # ---------------------------------------------------------------- what is refused
 
 
-class Picky(Unreliable):
+class Picky(Changing):
     """Refuses entries that say BAD, before it stores the others, or behind that: as where a batch goes in parts."""
 
     def __init__(self, failures: dict[int, str] | None = None, *, rest_stored: bool = False) -> None:
@@ -661,6 +725,131 @@ def test_of_many_refused_entries_the_first_say_why(source: LocalStore) -> None:
     assert 1 <= len(moved.refused) <= 100
     (path,) = (one for one in ledger().path.parent.glob("*.json"))
     assert path.stat().st_size < 10_000
+
+
+@pytest.mark.parametrize(("backup", "told"), [(1, 2), (2, 0), (4, 0), (6, 0), (9, 0)])
+def test_a_target_that_was_set_back_keeps_its_refusals(backup: int, told: int) -> None:
+    """What it refused it has not, whichever backup it is: its metrics go on. Told again is only what is tried again,
+    behind the end of what it has."""
+    source, target, kept = MemoryStore(), Picky(), dict[int, Any]()
+    writer = Writer(source, [LOSS])
+    for n in range(1, 10):
+        writer.send(body(float(n), loss="BAD" if n in (3, 4) else n))
+        move(source, target, ledger())
+        kept[n] = target.copied()
+    writer.send(body(10.0, loss=10))
+    move(source, target, ledger())
+    target.restore(kept[backup])
+    assert move(source, target, ledger()).left_out == told
+    assert [e["loss"] for e in entries(target, LOSS)] == [1, 2, 5, 6, 7, 8, 9, 10]
+    assert move(source, target, ledger()) == Moved()
+
+
+def test_an_emptied_target_may_take_what_was_refused() -> None:
+    """It may be another one, or have other limits by now: everything is tried again, and told again."""
+    source, target = MemoryStore(), Picky()
+    Writer(source, [LOSS]).send(*(body(float(n), loss="BAD" if n in (0, 3) else n) for n in range(6)))
+    for _ in range(2):
+        assert move(source, target, ledger()).left_out == 2
+        assert len(entries(target, LOSS)) == 4
+        target.empty()
+    other = MemoryStore()
+    assert move(source, other, ledger()) == Moved(series=1, entries=6)
+    assert entries(other, LOSS) == entries(source, LOSS)
+
+
+def test_refusals_that_nobody_was_told_of_survive_a_target_that_was_set_back() -> None:
+    """The call that they belong to was interrupted."""
+    source, target = MemoryStore(), Picky()
+    writer = Writer(source, [LOSS, STATE])
+    writer.send(body(0.0, 1, loss=0))
+    move(source, target, ledger())
+    backup = target.copied()
+    writer.send(body(1.0, 1, loss="BAD"), body(2.0, 1, loss=2))
+    target.fail(2, "before")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml_dash.transfer.BATCH_ENTRIES", 1)
+        with pytest.raises(StoreUnavailable):
+            move(source, target, ledger())
+    target.restore(backup)
+    assert move(source, target, ledger()).refused == ["train: no 0"]
+    assert [e["loss"] for e in entries(target, LOSS)] == [0, 2]
+
+
+def test_without_its_ledger_a_sequence_with_refused_entries_goes_on() -> None:
+    """The state folder is lost: what is not there between what is, was refused, and is told, as nobody knows whether it
+    ever was."""
+    source, target = MemoryStore(), Picky()
+    writer = Writer(source, [LOSS])
+    writer.send(*(body(float(n), loss="BAD" if n in (0, 3) else n) for n in range(6)))
+    move(source, target, ledger())
+    ledger().path.unlink()
+    writer.send(*(body(float(n), loss=n) for n in range(6, 9)))
+    moved = move(source, target, ledger())
+    assert (moved.entries, moved.left_out) == (3, 2)
+    assert [reason[:14] for reason in moved.refused] == ["train at 0.0: ", "train at 3.0: "]
+    assert [e["loss"] for e in entries(target, LOSS)] == [1, 2, 4, 5, 6, 7, 8]
+    assert move(source, target, ledger()) == Moved()
+
+
+def test_our_entries_in_another_order_are_others() -> None:
+    """What is there must follow in the order that it has here, and nothing may be there that is not here."""
+    source = MemoryStore()
+    Writer(source, [LOSS]).send(*(body(float(n), loss=n) for n in range(4)))
+    for order in ([1, 0], [0, 2, 1], [0, 9], [0, 1, 2, 3, 3]):
+        target = MemoryStore()
+        Writer(target, [LOSS]).send(*(body(float(n), loss=n) for n in order))
+        with pytest.raises(AlreadyThere):
+            move(source, target, ledger_of(repr(order)))
+        assert [e["loss"] for e in entries(target, LOSS)] == order
+
+
+@pytest.mark.parametrize("track", [STATE, LOSS])
+@pytest.mark.parametrize("takes_empty", [False, True])
+def test_a_target_that_refuses_everything_and_names_nobody(track: Track, takes_empty: bool) -> None:
+    """One request for each batch, not for each entry; what was refused is told, not raised; other series arrive."""
+
+    class Strict(Unreliable):
+        def append(self, batch: Batch) -> None:
+            self.calls += 1
+            if track in batch.tracks.values() or not (batch.bodies or takes_empty):
+                raise wire.Refused("no", [])
+            MemoryStore.append(self, batch)
+
+    source, target = MemoryStore(), Strict()
+    writer = Writer(source, [track, LOGS])
+    writer.send(*(body(float(n), 1, loss=n) for n in range(5000)))
+    moved = move(source, target, ledger())
+    assert (moved.left_out, moved.entries, moved.refused[0]) == (5000, 0, f"{track.topic}: no")
+    assert target.calls <= 4
+    assert move(source, target, ledger()) == Moved()
+    writer.send(body(1.0, 2, message="hi"))
+    assert move(source, target, ledger()).entries == 1
+    assert len(entries(target, LOGS)) == 1
+    assert move(source, target, ledger()) == Moved()
+
+
+@pytest.mark.parametrize("size", [10, 5_000_000])
+def test_a_server_that_names_no_entry_refuses_all_of_them(size: int) -> None:
+    """In one request, or for each part of a batch that is too large for one."""
+    import httpx2
+
+    asked = list[str]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.method)
+        if request.method != "POST" or not wire.decode_batch(decompress(request.content, 1 << 26)).bodies:
+            return httpx2.Response(200, json={"applied": 0, "count": 0})
+        return httpx2.Response(422, json={"error": {"code": "bad_entries", "message": "not this"}})
+
+    connection = Connection("http://there")
+    connection._client = httpx2.Client(base_url="http://there", transport=httpx2.MockTransport(answer))
+    store = HttpStore("http://there", "ada/push/run", connection=connection)
+    with pytest.raises(wire.Refused, match="not this") as error:
+        store.append(Batch("w", 1, {1: STATE}, [body(float(n), x="x" * size) for n in range(3)]))
+    assert [at for at, _ in error.value.entries] == ([] if size == 10 else [0, 1, 2])
+    assert asked.count("POST") == (1 if size == 10 else 6)
+    connection.close()
 
 
 def test_a_refusal_that_names_no_entry_is_told(source: LocalStore) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
 from typing import Any
 
-from .ledger import Ledger, Place
+from .entry import encode_body
+from .errors import InvalidEntry
+from .ledger import REASONS, Ledger, Place
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window
+
+UNHEARD = "not there, though what follows is: refused or lost, and nobody heard why"
 
 
 @dataclass(slots=True)
@@ -25,9 +29,8 @@ class There:
         return self.found[track.kind].get(track.topic) or TrackInfo(track.topic, 0, None, None)
 
 
-def note_revisions(target: Store, ledger: Ledger) -> None:
+def note_revisions(there: There, ledger: Ledger) -> None:
     """Keep under which revision the target has the sequences that were sent, to know them again without reading."""
-    there = There(target)
     for name, place in ledger.places.items():
         kind, _, topic = name.partition("/")
         if kind != MERGED and place.whole and place.brought > 0 and not place.there:
@@ -40,15 +43,14 @@ def goes_on(source: Store, target: Store, ledger: Ledger, track: Track, info: Tr
     """Whether what is here of a series can be sent behind, or into, what is there."""
     place = ledger.place(track)
     if track.kind == MERGED:
-        if _lacks(there, place) or (place.whole and not is_seen(info, place)):
+        if lacks(there, place) or (place.whole and not is_seen(info, place)):
             ledger.begin(track)
         return True
-    return (is_as_brought(there, place) and not _is_another(info, place)) or _is_beginning(
-        source, target, ledger, track, there
-    )
+    is_ours = is_as_brought(there, place) and not is_another(source, track, info, place)
+    return is_ours or _is_beginning(source, target, ledger, track, there)
 
 
-def _lacks(there: TrackInfo, place: Place) -> bool:
+def lacks(there: TrackInfo, place: Place) -> bool:
     """Whether a track is less there than was brought: fewer entries, or ends that are further in."""
     if there.count < place.brought:
         return True
@@ -72,46 +74,84 @@ def _ends(info: TrackInfo) -> list[float] | None:
     return None if first is None or last is None else [first, last]
 
 
-def _is_another(info: TrackInfo, place: Place) -> bool:
-    """Whether a sequence here cannot be what it was, or that with more behind it, by what is known without reading."""
-    if place.seen is None:
+def is_another(source: Store, track: Track, info: TrackInfo, place: Place) -> bool:
+    """Whether a sequence here does not begin with what was brought of it: it was deleted and recorded anew. The first
+    timestamp and the length do not tell, so one that changed here is read up to where it was brought."""
+    if not place.index or is_seen(info, place):
         return False
-    count, first = place.seen[:2]
-    is_longer = info.count > count and info.first_timestamp == first
-    return not is_longer and not is_seen(info, place)
+    without, count, check = _indexes(place.left_out), 0, 0
+    for entry in entries_of(source, track, Window(limit=place.index)):
+        count += 1
+        if entry["index"] not in without:
+            check = check_sum([body_of(track, entry)], check)
+    return (count, check) != (place.index, place.check)
 
 
 def _is_beginning(source: Store, target: Store, ledger: Ledger, track: Track, there: TrackInfo) -> bool:
-    """Whether the entries there are the beginning of those here. They do not merge: sent twice, they would be there
-    twice. So where others than this machine have sent, this is looked at."""
+    """Whether the entries there are the beginning of those here, but for what was refused. They do not merge: sent
+    twice, they would be there twice. So where others than this machine have sent, this is looked at."""
     before = ledger.place(track)
-    left_out = before.left_out if there.count or before.brought <= 0 else []
-    without = {index for first, end in left_out for index in range(first, end)}
-    ours = entries_of(source, track, Window(limit=there.count + len(without)))
-    wanted = islice((entry for entry in ours if entry["index"] not in without), there.count)
-    index = 0
-    for one, other in zip_longest(wanted, entries_of(target, track, Window())) if there.count else ():
-        if one is None or other is None or not alike(one, {**other, "index": one["index"]}):
-            return False
-        index = one["index"] + 1
-    place = ledger.begin(track)
-    place.index, place.brought, place.ends, place.there = index, there.count, _ends(there), there.revision
+    # A target with nothing gets everything, also what was refused once; but not what it has just refused.
+    left_out = before.left_out if there.count or (before.index and before.brought <= 0) else []
+    place = Place(brought=there.count, ends=_ends(there), there=there.revision)
+    if there.count and not _is_matched(source, target, track, place, _indexes(left_out)):
+        return False
     _keep_left_out(place, before, left_out)
+    ledger.places[f"{track.kind}/{track.topic}"] = place
+    return True
+
+
+def _is_matched(source: Store, target: Store, track: Track, place: Place, known: set[int]) -> bool:
+    """Whether all that is there is here, in this order; what is missing between was refused, and is told where that
+    is not known. Notes how far here it reaches."""
+    ours = entries_of(source, track, Window())
+    for other in entries_of(target, track, Window()):
+        for one in ours:
+            index = one["index"]
+            if alike(one, {**other, "index": index}):
+                place.index, place.check = index + 1, check_sum([body_of(track, one)], place.check)
+                break
+            place.leave_out(index)
+            if index not in known:
+                place.refuse([f"{track.topic} at {one['timestamp']}: {UNHEARD}"])
+        else:
+            return False
     return True
 
 
 def _keep_left_out(place: Place, before: Place, left_out: list[list[int]]) -> None:
-    """What was refused up to where the target's entries end stays so, and is still to be told where it was not."""
+    """What was refused up to where the target's entries end, or just behind, stays so; where nobody was told of it,
+    it is still to be told."""
     for first, end in left_out:
-        place.index = end if first == place.index else place.index
-    place.left_out = [known for known in left_out if known[0] < place.index]
-    told = max(0, _count(left_out) - before.refused)
-    place.refused = max(0, _count(place.left_out) - told)
-    place.reasons = before.reasons[: place.refused]
+        for index in range(first, end) if first == place.index else ():
+            place.leave_out(index)
+            place.index = index + 1
+    told = max(0, len(_indexes(left_out)) - before.refused)
+    untold = max(0, len(_indexes(left_out) & _indexes(place.left_out)) - told)
+    place.refused += untold
+    place.reasons = [*before.reasons[:untold], *place.reasons][:REASONS]
 
 
-def _count(ranges: list[list[int]]) -> int:
-    return sum(end - first for first, end in ranges)
+def _indexes(ranges: list[list[int]]) -> set[int]:
+    return {index for first, end in ranges for index in range(first, end)}
+
+
+def body_of(track: Track, entry: Entry) -> bytes | str:
+    """An entry as a journal body; what is wrong with one that cannot be one."""
+    fields = {name: value for name, value in entry.items() if name != "timestamp"}
+    if track.kind != MERGED:
+        fields.pop("index", None)
+    try:
+        return encode_body((1, entry["timestamp"], fields))
+    except (OverflowError, InvalidEntry, RecursionError, TypeError) as error:
+        return f"{track.topic} at {entry['timestamp']}: {error}"
+
+
+def check_sum(bodies: Iterable[bytes | str], check: int = 0) -> int:
+    """The check of bodies behind those that have the check given."""
+    for body in bodies:
+        check = zlib.crc32(body if isinstance(body, bytes) else body.encode(), check)
+    return check
 
 
 def entries_of(store: Store, track: Track, window: Window) -> Iterator[Entry]:

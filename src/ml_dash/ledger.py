@@ -33,6 +33,7 @@ class Place:
         there: the target's revision of a sequence when it was left; "" where that was not asked since.
         left_out: what the target does not have of a sequence, as ranges `[index, index behind]`.
         refused, reasons: how many entries it refused, and why the first of them, until somebody is told.
+        check: of the bodies of what was brought of a sequence, as they are here.
     """
 
     behind: float | None = None
@@ -45,6 +46,7 @@ class Place:
     left_out: list[list[int]] = field(default_factory=list)
     refused: int = 0
     reasons: list[str] = field(default_factory=list)
+    check: int = 0
 
     def reach(self, timestamps: Sequence[float]) -> None:
         """Entries of a sequence arrived."""
@@ -119,7 +121,13 @@ class Ledger:
         self.writer, self.number, self.arrived = f"move-{secrets.token_hex(12)}", 0, 0
 
     def void(self) -> None:
-        """Nothing is known."""
+        """Nothing is known of the target; what was refused is known of the entries here, and stays so."""
+        refused = {name: place for name, place in self.places.items() if place.left_out}
+        self._forget()
+        for name, place in refused.items():
+            self.places[name] = Place(brought=-1, left_out=place.left_out, refused=place.refused, reasons=place.reasons)
+
+    def _forget(self) -> None:
         self.writer, self.number, self.arrived, self.frozen, self.proof, self.places = "", 0, 0, None, None, {}
 
     def write(self) -> None:
@@ -135,7 +143,7 @@ class Ledger:
 
     def load(self) -> None:
         """What is on disk; nothing where that is damaged, or was written by a version that kept other things."""
-        self.void()
+        self._forget()
         try:
             found = json.loads(self.path.read_bytes())
             places = {name: Place(*place) for name, place in found["series"].items()}
@@ -143,7 +151,7 @@ class Ledger:
             self.writer, self.number, self.arrived, self.proof = found["batches"]
             self.origin, self.places = found["origin"], places
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            self.void()
+            self._forget()
 
     @contextmanager
     def alone(self) -> Iterator[None]:

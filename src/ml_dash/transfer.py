@@ -16,23 +16,34 @@ is not as it was left is compared with what is here, and goes on where it is the
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from . import wire
-from .comparing import There, alike, entries_of, goes_on, is_as_brought, is_seen, note_revisions, seen
-from .entry import encode_body
-from .errors import CopiedWriter, InvalidEntry, MlDashError
+from .comparing import (
+    UNHEARD,
+    There,
+    alike,
+    body_of,
+    check_sum,
+    entries_of,
+    goes_on,
+    is_another,
+    is_as_brought,
+    is_seen,
+    lacks,
+    note_revisions,
+    seen,
+)
+from .errors import CopiedWriter, MlDashError
 from .ledger import Frozen, Ledger
 from .remote import combined_params, combined_run
 from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInfo, Window
 
-BATCH_ENTRIES, BATCH_BYTES = 2_000, 1 << 20
+BATCH_ENTRIES, BATCH_BYTES = 2_000, 4 << 20
 """What a batch has at most; a single entry may be larger."""
-
-UNHEARD = "not there behind a connection that was cut: refused, or lost since"
 
 Progress = Callable[[Track, int, int], None]
 """Called with a series, how many entries of it are there, and how many there will be."""
@@ -119,19 +130,24 @@ def _move(
     _look(target, ledger, (source.read_document("experiment") or {}).get("created_at"))
     if ledger.frozen is not None:
         _settle_frozen(source, target, ledger, there, moved)
+    sent = list[tuple[Track, TrackInfo]]()
     for kind in KINDS:
         for info in source.tracks(kind):
             track = Track(kind, info.topic)
-            if goes_on(source, target, ledger, track, info, there.of(track)):
-                _move_series(source, target, ledger, track, info, moved, progress)
-            else:
+            if not goes_on(source, target, ledger, track, info, there.of(track)):
                 others.append(f"{kind} {info.topic!r}")
+            elif _move_series(source, target, ledger, track, info, moved, progress):
+                sent.append((track, info))
     for name, combine in (("params", combined_params), ("experiment", combined_run)):
         document = source.read_document(name)
         if document is not None:
             document = settle(document) if name == "experiment" else document
             target.update_document(name, lambda known, c=combine, d=document: c(known, d))  # type: ignore[misc]
-    note_revisions(target, ledger)
+    there = There(target)
+    for track, info in sent:
+        if track.kind == MERGED and lacks(there.of(track), ledger.place(track)):
+            _move_anew(source, target, ledger, track, info, moved, progress)
+    note_revisions(there, ledger)
     _tell_refused(ledger, moved)
     _leave_proof(target, ledger)
     if others:
@@ -176,8 +192,9 @@ def _leave_proof(target: Store, ledger: Ledger) -> None:
     before = ledger.proof
     if before is None and not ledger.arrived and ledger.places:
         ledger.begin_writer()
-        target.append(Batch(ledger.writer, 1, {}, []))
-        ledger.arrived = 1
+        with suppress(wire.Refused):  # by a target that refuses everything
+            target.append(Batch(ledger.writer, 1, {}, []))
+            ledger.arrived = 1
     if ledger.arrived:
         ledger.proof = [ledger.writer, ledger.arrived]
     ledger.writer, ledger.number, ledger.arrived = "", 0, 0
@@ -191,12 +208,13 @@ def _leave_proof(target: Store, ledger: Ledger) -> None:
 
 def _move_series(
     source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, moved: Moved, progress: Progress
-) -> None:
-    """Send what is left of a series. A track that changed since somebody was interrupted within it is first sent to
-    its end, then once more: a recording that goes on would else begin anew each time, and never come further."""
+) -> bool:
+    """Send what is left of a series; False where it is known that nothing is. A track that changed since somebody was
+    interrupted within it is first sent to its end, then once more: a recording that goes on would else begin anew each
+    time, and never come further."""
     place, now = ledger.place(track), seen(info)
     if place.whole and is_seen(info, place):
-        return
+        return False
     was_interrupted = track.kind == MERGED and place.seen not in (None, now)
     if was_interrupted:
         _send_rest(source, target, ledger, track, info, moved, progress)
@@ -206,6 +224,18 @@ def _move_series(
     place.whole = True
     moved.series += 1
     ledger.write()
+    return True
+
+
+def _move_anew(
+    source: Store, target: Store, ledger: Ledger, track: Track, info: TrackInfo, moved: Moved, progress: Progress
+) -> None:
+    """Send a track of which the target lost some between two calls, the first of them interrupted: what had been
+    brought of it by others, or before it grew, hid that until all was brought. Once: it may be deleted from on and on.
+    """
+    ledger.begin(track)
+    moved.series -= 1
+    _move_series(source, target, ledger, track, info, moved, progress)
 
 
 def _send_rest(
@@ -225,7 +255,7 @@ def _parts(track: Track, entries: Iterable[Entry]) -> Iterator[Part]:
     """Entries in parts of what a batch may have."""
     part = Part()
     for entry in entries:
-        body = _body(track, entry)
+        body = body_of(track, entry)
         if not part.has_room(len(body)):
             yield part
             part = Part()
@@ -236,17 +266,6 @@ def _parts(track: Track, entries: Iterable[Entry]) -> Iterator[Part]:
 
 def _key(track: Track, entry: Entry) -> float:
     return entry["timestamp" if track.kind == MERGED else "index"]  # type: ignore[no-any-return]
-
-
-def _body(track: Track, entry: Entry) -> bytes | str:
-    """An entry as a journal body; what is wrong with one that cannot be one."""
-    fields = {name: value for name, value in entry.items() if name != "timestamp"}
-    if track.kind != MERGED:
-        fields.pop("index", None)
-    try:
-        return encode_body((1, entry["timestamp"], fields))
-    except (OverflowError, InvalidEntry, RecursionError, TypeError) as error:
-        return f"{track.topic} at {entry['timestamp']}: {error}"
 
 
 def _send(target: Store, ledger: Ledger, track: Track, part: Part, moved: Moved) -> None:
@@ -261,30 +280,32 @@ def _send(target: Store, ledger: Ledger, track: Track, part: Part, moved: Moved)
 
 
 def _append(target: Store, ledger: Ledger, frozen: Frozen, sent: list[Sent], moved: Moved) -> list[Sent]:
-    """Have a batch stored without what the target refuses of it; what was."""
+    """Have a batch stored without what the target refuses of it; what was. One of which nothing is left is not sent:
+    a target that refuses and names nothing would refuse that too."""
     track = Track(frozen.kind, frozen.topic)
-    while True:
+    while sent:
         try:
             target.append(Batch(ledger.writer, ledger.number, {1: track}, [one.body for one in sent]))
-            moved.entries += len(sent)
-            return sent
+            break
         except wire.Refused as error:
-            if not sent:
-                raise
             named = {at: why for at, why in error.entries if at < len(sent)} or dict.fromkeys(
                 range(len(sent)), str(error)
             )
             frozen.refused += [[sent[at].key, f"{track.topic}: {why}"] for at, why in named.items()]
             sent = [one for at, one in enumerate(sent) if at not in named]
             if error.rest_stored:
-                moved.entries += len(sent)
-                return sent
+                break
             ledger.number += 1
         except CopiedWriter:
             ledger.begin_writer()
             ledger.number = 1
         frozen.check = _check_sum(sent)
         ledger.write()
+    else:
+        return []
+    moved.entries += len(sent)
+    ledger.arrived = ledger.number
+    return sent
 
 
 def _note_arrived(ledger: Ledger, frozen: Frozen, arrived: Sequence[Sent]) -> None:
@@ -298,16 +319,14 @@ def _note_arrived(ledger: Ledger, frozen: Frozen, arrived: Sequence[Sent]) -> No
     else:
         place.index, place.there = int(frozen.end), ""
         place.reach([one.timestamp for one in arrived])
+        place.check = _check_sum(arrived, place.check)
         for key, _ in refused:
             place.leave_out(int(key))
-    ledger.arrived, ledger.frozen = ledger.number, None
+    ledger.frozen = None
 
 
-def _check_sum(sent: Sequence[Sent]) -> int:
-    check = 0
-    for one in sent:
-        check = zlib.crc32(one.body, check)
-    return check
+def _check_sum(sent: Sequence[Sent], check: int = 0) -> int:
+    return check_sum((one.body for one in sent), check)
 
 
 # ---------------------------------------------------------------- going on
@@ -331,7 +350,8 @@ def _settle_frozen(source: Store, target: Store, ledger: Ledger, there: There, m
     entries = _frozen_entries(source, track, frozen)
     sent = [one for part in _parts(track, entries) for one in part.sent]
     if _check_sum(sent) == frozen.check:
-        if not has_arrived and frozen.start == place.index and is_as_brought(there.of(track), place):
+        is_next = not has_arrived and frozen.start == place.index and is_as_brought(there.of(track), place)
+        if is_next and not is_another(source, track, There(source).of(track), place):
             ledger.frozen = frozen
             sent, has_arrived = _append(target, ledger, frozen, sent, moved), True
             there.found.pop(track.kind)

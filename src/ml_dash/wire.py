@@ -117,7 +117,7 @@ class TooLarge(MlDashError):
 
 
 class Refused(InvalidEntry):
-    """The server refused entries of a batch; `entries` names them by their position.
+    """The server refused entries of a batch; `entries` names them by their position, none where it names none.
 
     Nothing of the batch was stored, or, where it went in parts (`rest_stored`), all the others were.
     """

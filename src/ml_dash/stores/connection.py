@@ -167,7 +167,7 @@ def _refusal(answer: Any, method: str) -> Exception:
         return wire.TooLarge(message)
     if fault is not None:
         if fault.code == "bad_entries":
-            return wire.Refused(message, fault.entries or [(0, message)])
+            return wire.Refused(message, fault.entries)
         known = _ERRORS.get(fault.code)
         if known is not None:
             return known(message) if method in ("GET", "DELETE") or status != 404 else Unauthorized(message)

@@ -141,7 +141,7 @@ class HttpStore:
         try:
             self._append_cut(part, part_bytes, packed)
         except wire.Refused as error:
-            bad = dict(error.entries)
+            bad = dict(error.entries) or dict.fromkeys(range(len(part.bodies)), str(error))
             if not error.rest_stored:
                 rest = [body for at, body in enumerate(part.bodies) if at not in bad]
                 self.append(Batch(part.writer, part.number, part.tracks, rest))
