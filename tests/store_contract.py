@@ -490,6 +490,9 @@ class StoreContract:
             {"index": 0, "timestamp": 1.0, "acc": 2},
             {"index": 2, "timestamp": 3.0, "acc": 4},
         ]
+        assert entries(store, LOSS, Window(columns=("acc", "timestamp"), first=1, limit=1)) == [
+            {"index": 1, "timestamp": 2.0}
+        ]
 
     def test_column_bodies_of_a_sequence(self, store: Store) -> None:
         """Arrays are entries of a sequence in their order."""
