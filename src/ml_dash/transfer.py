@@ -2,15 +2,16 @@
 
 What is frozen before a batch is sent, and how far each series is, lies in the ledger, in the user's state folder. It
 says what was brought, never what is there: a target may be emptied, restored from a backup or deleted from. So each
-call looks, by one listing for each kind and without reading entries:
+call looks, by one listing for each kind and without reading entries there:
 
     the whole   the last batch of the transfer before is the last of its writer there: else the target is another one,
                 or was set back, and the ledger is void
-    tracks      as many entries as were brought, and they reach as far
+    tracks      as many entries as were brought, and they reach as far; once more when all was sent
     sequences   the revision under which they were left; in the middle of a transfer their number and their ends
 
 A track that is less there, or changed here, is sent again as a whole, which merges. Sequences do not merge: one that
-is not as it was left is compared with what is here, and goes on where it is the beginning of that.
+is not as it was left is compared with what is here, and goes on where it is the beginning of that, but for what was
+refused. One that changed here is read, up to where it was brought: by a checksum it must begin as it did.
 """
 
 from __future__ import annotations
