@@ -102,8 +102,9 @@ def _is_beginning(source: Store, target: Store, ledger: Ledger, track: Track, th
 
 
 def _is_matched(source: Store, target: Store, track: Track, place: Place, known: set[int]) -> bool:
-    """Whether all that is there is here, in this order; what is missing between was refused, and is told where that
-    is not known. Notes how far here it reaches."""
+    """Whether all that is there is here, in this order, and what is missing between is known to have been refused: of a
+    recording of several processes the target may have one's, and the others' must not be left out. Notes how far here
+    it reaches."""
     ours = entries_of(source, track, Window())
     for other in entries_of(target, track, Window()):
         for one in ours:
@@ -111,9 +112,9 @@ def _is_matched(source: Store, target: Store, track: Track, place: Place, known:
             if alike(one, {**other, "index": index}):
                 place.index, place.check = index + 1, check_sum([body_of(track, one)], place.check)
                 break
-            place.leave_out(index)
             if index not in known:
-                place.refuse([f"{track.topic} at {one['timestamp']}: {UNHEARD}"])
+                return False
+            place.leave_out(index)
         else:
             return False
     return True
