@@ -9,10 +9,8 @@ from typing import Any
 
 from .entry import encode_body
 from .errors import InvalidEntry
-from .ledger import REASONS, Ledger, Place
+from .ledger import Ledger, Place
 from .store import MERGED, Entry, Store, Track, TrackInfo, Window
-
-UNHEARD = "not there, though what follows is: refused or lost, and nobody heard why"
 
 
 @dataclass(slots=True)
@@ -129,8 +127,8 @@ def _keep_left_out(place: Place, before: Place, left_out: list[list[int]]) -> No
             place.index = index + 1
     told = max(0, len(_indexes(left_out)) - before.refused)
     untold = max(0, len(_indexes(left_out) & _indexes(place.left_out)) - told)
-    place.refused += untold
-    place.reasons = [*before.reasons[:untold], *place.reasons][:REASONS]
+    place.refused = untold
+    place.reasons = before.reasons[:untold]
 
 
 def _indexes(ranges: list[list[int]]) -> set[int]:

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 from . import wire
 from .comparing import (
-    UNHEARD,
     There,
     alike,
     body_of,
@@ -45,6 +44,8 @@ from .store import KINDS, MERGED, Batch, Document, Entry, Store, Track, TrackInf
 
 BATCH_ENTRIES, BATCH_BYTES = 2_000, 4 << 20
 """What a batch has at most; a single entry may be larger."""
+
+UNHEARD = "not there, though what follows is: refused or lost, and nobody heard why"
 
 Progress = Callable[[Track, int, int], None]
 """Called with a series, how many entries of it are there, and how many there will be."""
@@ -386,7 +387,8 @@ def _note_what_is_there(
                 return False
             arrived.append(one)
         frozen.end = arrived[-1].key + 1 if arrived else frozen.start
-        unheard = [one for one in sent if one.key < frozen.end and one not in set(arrived)]
+        keys = {one.key for one in arrived}
+        unheard = [one for one in sent if one.key < frozen.end and one.key not in keys]
         frozen.refused = [known for known in frozen.refused if known[0] < frozen.end]
         frozen.refused += [[one.key, f"{track.topic} at {one.timestamp}: {UNHEARD}"] for one in unheard]
     _note_arrived(ledger, frozen, arrived)
