@@ -50,7 +50,8 @@ class Lines(logging.Handler):
 def log() -> Iterator[Lines]:
     """The log, with the server's filter."""
     lines, logger = Lines(), logging.getLogger("ml_dash")
-    before, logger.level = logger.level, logging.INFO
+    before = logger.level
+    logger.setLevel(logging.INFO)  # which also forgets what loggers below it were found to let through
     logger.addHandler(lines)
     yield lines
     logger.removeHandler(lines)

@@ -23,16 +23,17 @@ _DETAIL = re.compile(r" \(configured timeouts|, Timeout: |, full error: |, Topol
 log = logging.getLogger("ml_dash.server")
 
 
-def silent_part(error: BaseException) -> str:
-    """Which part does not answer."""
+def silent_part(error: StoreUnavailable) -> str:
+    """Which part does not answer; "" where both do."""
+    if isinstance(error, TooManyWriters):
+        return ""
     return ARCHIVE if isinstance(error, ArchiveUnavailable) else DATABASE
 
 
 def trouble(error: StoreUnavailable) -> str:
     """What clients are told."""
-    if isinstance(error, TooManyWriters):
-        return "too many write to this experiment at once; nothing was stored"
-    return f"{silent_part(error)} does not answer"
+    part = silent_part(error)
+    return f"{part} does not answer" if part else "too many write to this experiment at once; nothing was stored"
 
 
 def short(text: str) -> str:
@@ -48,11 +49,7 @@ class Outages:
 
     def failed(self, error: BaseException) -> None:
         """A request failed, perhaps because the database does not answer."""
-        if (
-            isinstance(error, StoreUnavailable)
-            and not isinstance(error, TooManyWriters)
-            and silent_part(error) == DATABASE
-        ):
+        if isinstance(error, StoreUnavailable) and silent_part(error) == DATABASE:
             self.failing = True
 
     def answered(self) -> None:

@@ -206,8 +206,7 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def serve(settings: Settings, listening: socket.socket) -> None:
-    """Serve until told to stop."""
-    set_up_logging(settings.log)
+    """Serve until told to stop; logging is set up by the caller (`set_up_logging`), whose first line it may have."""
     config = config_of(settings)
     if settings.workers > 1:
         with tempfile.TemporaryDirectory(prefix="ml-dash-metrics-") as folder:
