@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -137,38 +137,43 @@ def check(shared: list[Entry], losses: list[Entry], acknowledged: list[int], *, 
         assert not exactly or (len(steps), len(numbers)) == (number * ENTRIES, number)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[MongoServer]:
-    """A database that may be killed."""
-    server = MongoServer(tmp_path / "mongo")
+S = TypeVar("S", MongoServer, S3Server)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """A server that may be killed."""
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MongoServer]:
+    """The database."""
+    with running(MongoServer(tmp_path / "mongo")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[S3Server]:
+    """The archive."""
+    with running(S3Server(tmp_path / "s3")) as server:
+        yield server
 
 
 @pytest.fixture
 def load(server: MongoServer) -> Iterator[Load]:
     """Everybody at work on it."""
-    load = Load(server.uri)
-    yield load
-    load.close()
-
-
-@pytest.fixture
-def s3(tmp_path: Path) -> Iterator[S3Server]:
-    """An archive that may be killed."""
-    server = S3Server(tmp_path / "s3")
-    server.start()
-    yield server
-    server.stop()
+    with closing(Load(server.uri)) as load:
+        yield load
 
 
 @pytest.fixture
 def archiving(server: MongoServer, s3: S3Server) -> Iterator[Load]:
     """Everybody at work, and what is compacted goes to the archive at once."""
-    load = Load(server.uri, ARCHIVING, bucket_of(s3))
-    yield load
-    load.close()
+    with closing(Load(server.uri, ARCHIVING, bucket_of(s3))) as load:
+        yield load
 
 
 class Stored:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from http_server import Server, wait_until
+from http_server import Endless, Server, wait_until
 from ml_dash.catalog import LocalCatalog
 from ml_dash.errors import StoreUnavailable
 from ml_dash.formats.arrow import entries_from_table
@@ -148,23 +148,13 @@ def test_the_first_entries_of_a_window(catalog: LocalCatalog, client: httpx2.Cli
 
 def test_what_is_behind_a_limit_is_not_read(catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first entry of a track that never ends is there at once."""
-    given, closed = [0], threading.Event()
-
-    class Endless:
-        def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
-            try:
-                while True:
-                    given[0] += 1
-                    yield [{"timestamp": float(given[0]), "x": 1}]
-            finally:
-                closed.set()
-
-    monkeypatch.setattr(catalog, "store", lambda prefix: Endless())
+    store = Endless()
+    monkeypatch.setattr(catalog, "store", lambda prefix: store)
     with TestClient(create_app(catalog, tokens=None), base_url="http://localhost") as client:
         answer = client.get("/v1/entries", params={"prefix": PREFIX, "topic": "t", "limit": 3})
         assert [entry["timestamp"] for entry in answer.json()["entries"]] == [1.0, 2.0, 3.0]
-        assert closed.wait(10)
-    assert given[0] == 3
+        assert store.closed.wait(10)
+    assert store.given == 3
 
 
 def test_a_failure_in_the_middle_is_no_answer(catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,23 +191,13 @@ def test_a_failure_in_the_middle_is_no_answer(catalog: LocalCatalog, monkeypatch
 
 def test_a_reader_who_leaves_stops_the_work(catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody reads is not read from the store to its end, and its files are closed."""
-    given, closed = [0], threading.Event()
-
-    class Endless:
-        def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
-            try:
-                while True:
-                    given[0] += 1
-                    yield [{"timestamp": float(given[0]), "x": "y" * 100_000}]
-            finally:
-                closed.set()
-
-    monkeypatch.setattr(catalog, "store", lambda prefix: Endless())
+    store = Endless()
+    monkeypatch.setattr(catalog, "store", lambda prefix: store)
     with Server(create_app(catalog, tokens=None)) as server:
         with httpx2.stream("GET", f"{server.url}/v1/entries", params={"prefix": PREFIX, "topic": "t"}) as answer:
             next(answer.iter_bytes())
-        assert closed.wait(10)
-        assert given[0] < 2000
+        assert store.closed.wait(10)
+        assert store.given < 2000
 
 
 # ---------------------------------------------------------------- lists and removal

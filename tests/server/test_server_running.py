@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 import ml_dash
-from http_server import Server, ServerProcess, wait_until
+from http_server import Endless, Server, ServerProcess, wait_until
 from ml_dash import Experiment, wire
 from ml_dash.catalog import LocalCatalog
 from ml_dash.cli.serve_command import serve as serve_command
@@ -29,7 +28,7 @@ from ml_dash.errors import StoreUnavailable
 from ml_dash.server import run
 from ml_dash.server.app import create_app
 from ml_dash.server.limits import Patience
-from ml_dash.store import Batch, Entry, Track, Window
+from ml_dash.store import Batch
 from ml_dash.stores.http import HttpStore
 from store_contract import LOSS, STATE, body, entries
 
@@ -41,21 +40,6 @@ STOPPED = (0, -signal.SIGTERM)
 
 
 # ---------------------------------------------------------------- slow and stalled connections
-
-
-class Endless:
-    """A store whose one track never ends."""
-
-    def __init__(self) -> None:
-        self.closed, self.given = threading.Event(), 0
-
-    def read(self, track: Track, window: Window = Window()) -> Iterator[list[Entry]]:
-        try:
-            while self.given < 100_000:
-                self.given += 1
-                yield [{"timestamp": float(self.given), "x": "y" * 100_000}]
-        finally:
-            self.closed.set()
 
 
 @pytest.fixture
